@@ -1,0 +1,85 @@
+//! Engines run ONNX graphs. They take and give ONNX bytes and tensors only.
+//!
+//! An [`Engine`] loads a model into a [`Session`]. A session either maps feeds to outputs ([`Session::run`]) or, where the load options bind
+//! outputs to the inputs that they are the next value of, keeps that state on the engine's device and steps it ([`Session::step`]).
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use lsqc_passes::ir::Tensor;
+
+/// Tensors by the name of the graph input or output.
+pub type Tensors = BTreeMap<String, Tensor>;
+
+/// One piece of state: the output `next` of a step is the input `current` of the following one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateBinding {
+    /// The graph input.
+    pub current: String,
+    /// The graph output of the same type and shape.
+    pub next: String,
+}
+
+/// May the engine fuse QuantizeLinear and DequantizeLinear with their neighbours into integer operators?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QdqFusion {
+    /// As a user's runtime would: the engine's default.
+    Default,
+    /// Never: each operator computes what ONNX says of it alone.
+    Off,
+}
+
+/// How a model is loaded.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Threads inside one operator; 0: the engine's choice.
+    pub threads: usize,
+    /// Whether quantized operators may be fused.
+    pub qdq_fusion: QdqFusion,
+    /// State that [`Session::step`] carries from one call to the next; empty for a pure function.
+    pub state: Vec<StateBinding>,
+    /// Where the engine writes the graph as it optimised it, if it can.
+    pub optimized_model: Option<std::path::PathBuf>,
+}
+
+/// A runtime for ONNX graphs.
+pub trait Engine: Send + Sync {
+    /// The name that `--engine` takes.
+    fn name(&self) -> &'static str;
+
+    /// The runtime's version, and where it came from if it is a library that was found.
+    fn describe(&self) -> String;
+
+    /// Loads a serialised `ModelProto`.
+    ///
+    /// # Errors
+    /// If the engine refuses the model; the error says why in the engine's words.
+    fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn Session>>;
+}
+
+/// A loaded model.
+pub trait Session {
+    /// Runs the model once; `feeds` has every input, the result every output. Any bound state is ignored: all inputs are feeds.
+    ///
+    /// # Errors
+    /// If a feed is missing or does not fit, or the engine fails.
+    fn run(&mut self, feeds: &Tensors) -> Result<Tensors>;
+
+    /// Runs one step from the session's state; `feeds` has the inputs that are not state, the result the outputs that are not.
+    ///
+    /// # Errors
+    /// As [`Session::run`], and if the state was never set.
+    fn step(&mut self, feeds: &Tensors) -> Result<Tensors>;
+
+    /// The present state, by the names of the inputs.
+    ///
+    /// # Errors
+    /// If the state was never set or cannot be copied from the device.
+    fn state(&self) -> Result<Tensors>;
+
+    /// Replaces the state; `state` has a tensor for each binding's `current`.
+    ///
+    /// # Errors
+    /// If one is missing or does not fit.
+    fn set_state(&mut self, state: &Tensors) -> Result<()>;
+}

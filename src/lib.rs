@@ -1,0 +1,3 @@
+//! The tool `lsqc`: files, data, engines and the terminal around the compiler in `lsqc-passes`.
+
+pub mod engine;
