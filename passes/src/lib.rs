@@ -1,4 +1,7 @@
 //! The compiler inside `lsqc`: everything that changes a graph. No I/O, no clock, no randomness without a seed.
 #![forbid(unsafe_code)]
 
+pub mod analyze;
 pub mod ir;
+pub mod ops;
+pub mod pass;

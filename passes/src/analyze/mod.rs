@@ -1,0 +1,5 @@
+//! What is known of the values of a graph.
+
+mod infer_types;
+
+pub use infer_types::{INFER_TYPES, Inferred, infer};

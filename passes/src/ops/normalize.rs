@@ -1,0 +1,3 @@
+//! stub
+use super::OpEntry;
+pub(super) const ENTRIES: &[OpEntry] = &[];
