@@ -5,3 +5,4 @@ pub mod analyze;
 pub mod ir;
 pub mod ops;
 pub mod pass;
+pub mod quantize;
