@@ -9,6 +9,7 @@ pub mod build;
 mod gradient;
 mod infer;
 pub mod sample;
+pub mod window;
 
 mod activation;
 mod arithmetic;
