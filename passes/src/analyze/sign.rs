@@ -18,7 +18,9 @@ pub fn surely_non_negative(graph: &Graph, value: ValueId) -> bool {
             }
             return false;
         }
-        let Some((_, node)) = graph.producer(value) else { return false };
+        let Some((_, node)) = graph.producer(value) else {
+            return false;
+        };
         if node.op.is_lsqc("FakeQuantize") {
             if node.int("signed") == Some(0) {
                 continue;
@@ -33,8 +35,10 @@ pub fn surely_non_negative(graph: &Graph, value: ValueId) -> bool {
             | "ReduceSumSquare" => {}
             "Clip" if clip_floor(graph, node).is_some_and(|floor| floor >= 0.0) => {}
             "Clip" | "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" | "Flatten" | "Reshape" | "Transpose"
-            | "Squeeze" | "Unsqueeze" | "Identity" | "Dropout" | "Slice" | "Expand" | "Gather" | "Tile" | "Split" | "DepthToSpace"
-            | "SpaceToDepth" | "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => pending.extend(node.input(0)),
+            | "Squeeze" | "Unsqueeze" | "Identity" | "Dropout" | "Slice" | "Expand" | "Gather" | "Tile" | "Split"
+            | "DepthToSpace" | "SpaceToDepth" | "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => {
+                pending.extend(node.input(0))
+            }
             "Add" | "Mul" | "Concat" | "Max" | "Min" | "Sum" => pending.extend(node.inputs().iter().flatten()),
             _ => return false,
         }

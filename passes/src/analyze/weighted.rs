@@ -33,8 +33,16 @@ pub fn stored(graph: &Graph, value: ValueId) -> ValueId {
 /// Why it is none, or not of a form that is quantized; `None` where it is no matrix multiply at all.
 pub fn weighted(graph: &Graph, id: NodeId) -> Result<Weighted, Option<&'static str>> {
     let node = &graph[id];
-    let Quant::Weighted { weight: weight_index, bias } = ops::quant(node) else { return Err(None) };
-    let (Some(x), Some(operand)) = (node.input(0), node.input(weight_index)) else { return Err(Some("an operand is missing")) };
+    let Quant::Weighted {
+        weight: weight_index,
+        bias,
+    } = ops::quant(node)
+    else {
+        return Err(None);
+    };
+    let (Some(x), Some(operand)) = (node.input(0), node.input(weight_index)) else {
+        return Err(Some("an operand is missing"));
+    };
     let weight = stored(graph, operand);
     let Some(tensor) = graph[weight].initial() else {
         return Err(Some("both operands are activations: quantizing those is not built yet"));
@@ -64,7 +72,13 @@ pub fn weighted(graph: &Graph, id: NodeId) -> Result<Weighted, Option<&'static s
             None => return Err(Some("its bias is not constant")),
         }
     }
-    Ok(Weighted { node: id, weight, weight_index, bias_index, axis })
+    Ok(Weighted {
+        node: id,
+        weight,
+        weight_index,
+        bias_index,
+        axis,
+    })
 }
 
 fn gemm_axis(graph: &Graph, id: NodeId) -> Result<usize, Option<&'static str>> {
@@ -97,8 +111,12 @@ pub struct Fold {
 /// Why it cannot.
 pub fn fold_of(graph: &Graph, norm: NodeId) -> Result<Fold, &'static str> {
     let node = &graph[norm];
-    let Some(x) = node.input(0) else { return Err("it has no input") };
-    let Some(before) = graph[x].producer() else { return Err("no weighted op stands directly before it") };
+    let Some(x) = node.input(0) else {
+        return Err("it has no input");
+    };
+    let Some(before) = graph[x].producer() else {
+        return Err("no weighted op stands directly before it");
+    };
     let op = weighted(graph, before).map_err(|why| why.unwrap_or("no weighted op stands directly before it"))?;
     if graph.only_use(x).is_none() {
         return Err("the result of the op before it has other uses");
@@ -113,16 +131,18 @@ pub fn fold_of(graph: &Graph, norm: NodeId) -> Result<Fold, &'static str> {
     let behind_quantizer = weight_uses.iter().all(|used| graph[used.node].op.is_lsqc("FakeQuantize"));
     let tied = match (weight_uses, behind_quantizer) {
         ([_], false) => false,
-        ([quantizer], true) => {
-            graph[quantizer.node].output(0).is_none_or(|quantized| graph.only_use(quantized).is_none())
-        }
+        ([quantizer], true) => graph[quantizer.node]
+            .output(0)
+            .is_none_or(|quantized| graph.only_use(quantized).is_none()),
         _ => true,
     };
     if tied {
         return Err("the weight of the op before it is shared");
     }
     for index in 1..5 {
-        let constant = node.input(index).is_some_and(|value| matches!(graph[value].def(), Def::Constant(_) | Def::Input(Some(_))));
+        let constant = node
+            .input(index)
+            .is_some_and(|value| matches!(graph[value].def(), Def::Constant(_) | Def::Input(Some(_))));
         if !constant {
             return Err("its parameters are not constant");
         }

@@ -9,8 +9,12 @@ use crate::ops::build::{Build, KeepDims};
 const NO_RULE: &str = "its gradient is not in the table yet";
 
 pub(super) const ENTRIES: &[OpEntry] = &[
-    OpEntry::new("Relu", |cx| cx.like_first(), "").gradient(relu, relu_samples).quant(Quant::Clamp),
-    OpEntry::new("Clip", |cx| cx.like_first(), "").gradient(clip, clip_samples).quant(Quant::Clamp),
+    OpEntry::new("Relu", |cx| cx.like_first(), "")
+        .gradient(relu, relu_samples)
+        .quant(Quant::Clamp),
+    OpEntry::new("Clip", |cx| cx.like_first(), "")
+        .gradient(clip, clip_samples)
+        .quant(Quant::Clamp),
     OpEntry::new("Softmax", |cx| cx.like_first(), "").gradient(softmax, softmax_samples),
     OpEntry::new("LogSoftmax", |cx| cx.like_first(), "").gradient(log_softmax, softmax_samples),
     OpEntry::new("Sigmoid", |cx| cx.like_first(), NO_RULE),
@@ -44,7 +48,10 @@ pub(crate) fn clip_bounds(graph: &crate::ir::Graph, node: &crate::ir::Node) -> R
         (None, None) => Ok(None),
         (None, Some(value)) => {
             let constant = graph[value].constant().and_then(Tensor::to_f32);
-            constant.and_then(|values| values.first().copied()).map(Some).ok_or("its bounds are not constant".to_owned())
+            constant
+                .and_then(|values| values.first().copied())
+                .map(Some)
+                .ok_or("its bounds are not constant".to_owned())
         }
     };
     Ok((bound("min", 1)?, bound("max", 2)?))
@@ -103,13 +110,20 @@ fn log_softmax(cx: &mut GradCx) -> Result<(), String> {
 }
 
 fn relu_samples() -> Vec<Sample> {
-    vec![Sample::new("both signs").x(&[3, 4]), Sample::new("an exact zero elsewhere").x(&[1]), Sample::new("empty").x(&[0, 3])]
+    vec![
+        Sample::new("both signs").x(&[3, 4]),
+        Sample::new("an exact zero elsewhere").x(&[1]),
+        Sample::new("empty").x(&[0, 3]),
+    ]
 }
 
 fn clip_samples() -> Vec<Sample> {
     let bound = Tensor::scalar::<f32>;
     vec![
-        Sample::new("both bounds").x_in(&[3, 4], -1.0, 7.0).constant(bound(0.0)).constant(bound(6.0)),
+        Sample::new("both bounds")
+            .x_in(&[3, 4], -1.0, 7.0)
+            .constant(bound(0.0))
+            .constant(bound(6.0)),
         Sample::new("lower only").x(&[3, 4]).constant(bound(-0.25)),
         Sample::new("upper only").x(&[3, 4]).none().constant(bound(0.25)),
     ]

@@ -10,11 +10,21 @@ use crate::ir::{DType, Tensor, TensorType};
 const NO_RULE: &str = "its gradient is not in the table yet";
 
 pub(super) const ENTRIES: &[OpEntry] = &[
-    OpEntry::new("Add", infer_broadcast, "").gradient(add, binary_samples).quant(Quant::Joins).shape_value(|cx| arithmetic(cx, usize::checked_add)),
-    OpEntry::new("Sub", infer_broadcast, "").gradient(sub, binary_samples).shape_value(|cx| arithmetic(cx, usize::checked_sub)),
-    OpEntry::new("Mul", infer_broadcast, "").gradient(mul, binary_samples).shape_value(|cx| arithmetic(cx, usize::checked_mul)),
-    OpEntry::new("Div", infer_broadcast, "").gradient(div, div_samples).shape_value(|cx| arithmetic(cx, usize::checked_div)),
-    OpEntry::new("Neg", |cx| cx.like_first(), "").gradient(neg, || vec![Sample::new("plain").x(&[2, 3]), Sample::new("scalar").x(&[])]),
+    OpEntry::new("Add", infer_broadcast, "")
+        .gradient(add, binary_samples)
+        .quant(Quant::Joins)
+        .shape_value(|cx| arithmetic(cx, usize::checked_add)),
+    OpEntry::new("Sub", infer_broadcast, "")
+        .gradient(sub, binary_samples)
+        .shape_value(|cx| arithmetic(cx, usize::checked_sub)),
+    OpEntry::new("Mul", infer_broadcast, "")
+        .gradient(mul, binary_samples)
+        .shape_value(|cx| arithmetic(cx, usize::checked_mul)),
+    OpEntry::new("Div", infer_broadcast, "")
+        .gradient(div, div_samples)
+        .shape_value(|cx| arithmetic(cx, usize::checked_div)),
+    OpEntry::new("Neg", |cx| cx.like_first(), "")
+        .gradient(neg, || vec![Sample::new("plain").x(&[2, 3]), Sample::new("scalar").x(&[])]),
     OpEntry::new("Sqrt", |cx| cx.like_first(), "").gradient(sqrt, || vec![Sample::new("positive").x_in(&[2, 3], 0.5, 2.0)]),
     OpEntry::new("Exp", |cx| cx.like_first(), "").gradient(exp, || vec![Sample::new("plain").x(&[2, 3])]),
     OpEntry::new("Log", |cx| cx.like_first(), "").gradient(log, || vec![Sample::new("positive").x_in(&[2, 3], 0.5, 2.0)]),
@@ -54,7 +64,13 @@ fn arithmetic(cx: &InferCx, op: fn(usize, usize) -> Option<usize>) -> Option<Vec
     }
     let (a, b) = (cx.held_dims(0)?, cx.held_dims(1)?);
     let len = a.len().max(b.len());
-    let at = |dims: &[Dim], i: usize| if dims.len() == 1 { dims.first().cloned() } else { dims.get(i).cloned() };
+    let at = |dims: &[Dim], i: usize| {
+        if dims.len() == 1 {
+            dims.first().cloned()
+        } else {
+            dims.get(i).cloned()
+        }
+    };
     (0..len)
         .map(|i| {
             let (x, y) = (at(&a, i)?, at(&b, i)?);
@@ -127,7 +143,9 @@ fn binary_samples() -> Vec<Sample> {
         Sample::new("vector broadcast").x(&[2, 3]).x(&[3]),
         Sample::new("both broadcast").x(&[2, 1, 3]).x(&[4, 1]),
         Sample::new("scalar").x(&[]).x(&[2, 2]),
-        Sample::new("channel constant").x(&[2, 3, 2, 2]).constant(Tensor::new(&[1, 3, 1, 1], vec![0.5f32, -1.5, 2.0])),
+        Sample::new("channel constant")
+            .x(&[2, 3, 2, 2])
+            .constant(Tensor::new(&[1, 3, 1, 1], vec![0.5f32, -1.5, 2.0])),
     ]
 }
 

@@ -7,13 +7,24 @@ use super::{InferCx, OpEntry, Quant, broadcast};
 use crate::ir::{Dim, TensorType, ValueId};
 
 pub(super) const ENTRIES: &[OpEntry] = &[
-    OpEntry::new("MatMul", infer_matmul, "").gradient(matmul, matmul_samples).quant(Quant::Weighted { weight: 1, bias: None }),
-    OpEntry::new("Gemm", infer_gemm, "").gradient(gemm, gemm_samples).quant(Quant::Weighted { weight: 1, bias: Some(2) }),
+    OpEntry::new("MatMul", infer_matmul, "")
+        .gradient(matmul, matmul_samples)
+        .quant(Quant::Weighted { weight: 1, bias: None }),
+    OpEntry::new("Gemm", infer_gemm, "")
+        .gradient(gemm, gemm_samples)
+        .quant(Quant::Weighted {
+            weight: 1,
+            bias: Some(2),
+        }),
 ];
 
 fn infer_matmul(cx: &InferCx) -> Result<Vec<Option<TensorType>>, String> {
-    let (Some(a), Some(b)) = (cx.shape(0), cx.shape(1)) else { return cx.one(cx.dtype(0), None) };
-    let ([a_lead @ .., a_last], [b_lead @ .., b_last]) = (a, b) else { return Err("its operands have rank 1 or more".to_owned()) };
+    let (Some(a), Some(b)) = (cx.shape(0), cx.shape(1)) else {
+        return cx.one(cx.dtype(0), None);
+    };
+    let ([a_lead @ .., a_last], [b_lead @ .., b_last]) = (a, b) else {
+        return Err("its operands have rank 1 or more".to_owned());
+    };
     let (inner, rest, columns) = match b_lead {
         [] => (b_last, &[][..], None),
         [rest @ .., rows] => (rows, rest, Some(b_last.clone())),
@@ -86,7 +97,11 @@ fn weight_gradient(
 
 fn infer_gemm(cx: &InferCx) -> Result<Vec<Option<TensorType>>, String> {
     let pick = |shape: Option<&[Dim]>, transposed: bool| match shape {
-        Some([rows, columns]) => Ok(Some(if transposed { (columns.clone(), rows.clone()) } else { (rows.clone(), columns.clone()) })),
+        Some([rows, columns]) => Ok(Some(if transposed {
+            (columns.clone(), rows.clone())
+        } else {
+            (rows.clone(), columns.clone())
+        })),
         Some(other) => Err(format!("its operands are matrices, not of rank {}", other.len())),
         None => Ok(None),
     };
@@ -98,7 +113,10 @@ fn infer_gemm(cx: &InferCx) -> Result<Vec<Option<TensorType>>, String> {
     {
         return Err(format!("the inner extents {x} and {y} differ"));
     }
-    let shape = vec![a.map_or(Dim::Unknown, |(rows, _)| rows), b.map_or(Dim::Unknown, |(_, columns)| columns)];
+    let shape = vec![
+        a.map_or(Dim::Unknown, |(rows, _)| rows),
+        b.map_or(Dim::Unknown, |(_, columns)| columns),
+    ];
     cx.one(cx.dtype(0), Some(shape))
 }
 
@@ -149,8 +167,22 @@ fn matmul_samples() -> Vec<Sample> {
 fn gemm_samples() -> Vec<Sample> {
     vec![
         Sample::new("plain").x(&[2, 3]).x(&[3, 4]).x(&[4]),
-        Sample::new("transposed weight").x(&[2, 3]).x(&[4, 3]).x(&[4]).attr("transB", 1),
-        Sample::new("both transposed, scaled").x(&[3, 2]).x(&[4, 3]).x(&[2, 1]).attr("transA", 1).attr("transB", 1).attr("alpha", 0.5f32).attr("beta", 2.0f32),
-        Sample::new("first transposed, no bias").x(&[3, 2]).x(&[3, 4]).attr("transA", 1),
+        Sample::new("transposed weight")
+            .x(&[2, 3])
+            .x(&[4, 3])
+            .x(&[4])
+            .attr("transB", 1),
+        Sample::new("both transposed, scaled")
+            .x(&[3, 2])
+            .x(&[4, 3])
+            .x(&[2, 1])
+            .attr("transA", 1)
+            .attr("transB", 1)
+            .attr("alpha", 0.5f32)
+            .attr("beta", 2.0f32),
+        Sample::new("first transposed, no bias")
+            .x(&[3, 2])
+            .x(&[3, 4])
+            .attr("transA", 1),
     ]
 }

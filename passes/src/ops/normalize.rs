@@ -15,7 +15,9 @@ use crate::ir::{Attribute, Node, Op, TensorType, ValueId};
 
 pub(super) const ENTRIES: &[OpEntry] = &[
     OpEntry::new("BatchNormalization", infer, "").gradient(gradient, samples),
-    OpEntry::new("BatchNormalizationTrain", infer_train, "").lsqc().gradient(train_gradient, train_samples),
+    OpEntry::new("BatchNormalizationTrain", infer_train, "")
+        .lsqc()
+        .gradient(train_gradient, train_samples),
     OpEntry::new("BatchNormalizationGrad", infer_grad, "gradients of gradients are not taken").lsqc(),
 ];
 
@@ -99,8 +101,19 @@ fn train_gradient(cx: &mut GradCx) -> Result<(), String> {
 
 fn samples() -> Vec<Sample> {
     vec![
-        Sample::new("images").x(&[2, 3, 2, 2]).x(&[3]).x(&[3]).constant(crate::ir::Tensor::vector(vec![0.1f32, -0.2, 0.3])).constant(crate::ir::Tensor::vector(vec![0.5f32, 1.0, 2.0])),
-        Sample::new("rows").x(&[4, 2]).x(&[2]).x(&[2]).constant(crate::ir::Tensor::vector(vec![0.1f32, -0.2])).constant(crate::ir::Tensor::vector(vec![0.5f32, 1.0])).attr("epsilon", 0.01f32),
+        Sample::new("images")
+            .x(&[2, 3, 2, 2])
+            .x(&[3])
+            .x(&[3])
+            .constant(crate::ir::Tensor::vector(vec![0.1f32, -0.2, 0.3]))
+            .constant(crate::ir::Tensor::vector(vec![0.5f32, 1.0, 2.0])),
+        Sample::new("rows")
+            .x(&[4, 2])
+            .x(&[2])
+            .x(&[2])
+            .constant(crate::ir::Tensor::vector(vec![0.1f32, -0.2]))
+            .constant(crate::ir::Tensor::vector(vec![0.5f32, 1.0]))
+            .attr("epsilon", 0.01f32),
     ]
 }
 
@@ -108,6 +121,11 @@ fn samples() -> Vec<Sample> {
 fn train_samples() -> Vec<Sample> {
     vec![
         Sample::new("images").x(&[2, 3, 2, 2]).x(&[3]).x(&[3]).results(3),
-        Sample::new("rows").x(&[4, 2]).x(&[2]).x(&[2]).attr("epsilon", 0.01f32).results(3),
+        Sample::new("rows")
+            .x(&[4, 2])
+            .x(&[2])
+            .x(&[2])
+            .attr("epsilon", 0.01f32)
+            .results(3),
     ]
 }

@@ -34,7 +34,10 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
 
 fn flip(graph: &mut Graph, fold: Fold) -> Result<bool, &'static str> {
     let gamma = operand(graph, fold, 1)?;
-    let values = graph[gamma].initial().and_then(Tensor::to_f32).ok_or("its γ is not constant")?;
+    let values = graph[gamma]
+        .initial()
+        .and_then(Tensor::to_f32)
+        .ok_or("its γ is not constant")?;
     if values.iter().all(|&gamma| gamma >= 0.0) {
         return Ok(false);
     }

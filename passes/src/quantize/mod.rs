@@ -53,13 +53,19 @@ pub struct QuantizePlan {
     /// What residual adds do.
     pub placement: Placement,
     /// What the user says of a layer, by its name.
-    pub rule: Arc<dyn Fn(&str) -> Option<LayerRule>>,
+    pub rule: LayerRules,
 }
+
+/// What the user says of a layer of this name; `None`: nothing.
+pub type LayerRules = Arc<dyn Fn(&str) -> Option<LayerRule>>;
 
 impl Default for QuantizePlan {
     fn default() -> QuantizePlan {
         QuantizePlan {
-            bits: Bits { weight: EDGE_BITS, activation: EDGE_BITS },
+            bits: Bits {
+                weight: EDGE_BITS,
+                activation: EDGE_BITS,
+            },
             placement: Placement::default(),
             rule: Arc::new(|_| None),
         }

@@ -31,8 +31,11 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let graph = &mut model.graph;
     let layers = choose_layers(graph, &plan, cx);
     if layers.is_empty() {
-        return Err(PassError::new("there is nothing to quantize: no Conv, Gemm or MatMul with a constant float weight")
-            .help("`lsqc opt MODEL --emit text` shows the ops of the model; layers set to \"float\" in lsqc.toml are left out"));
+        return Err(
+            PassError::new("there is nothing to quantize: no Conv, Gemm or MatMul with a constant float weight").help(
+                "`lsqc opt MODEL --emit text` shows the ops of the model; layers set to \"float\" in lsqc.toml are left out",
+            ),
+        );
     }
     let joins = choose_joins(graph, &layers, plan.placement);
     let mut placer = Placer::new(graph, &layers, &joins, plan.placement);
@@ -77,12 +80,20 @@ fn choose_layers(graph: &Graph, plan: &QuantizePlan, cx: &mut PassCx) -> Vec<Cho
             }
         };
         let (first, last) = (firsts.contains(&id), lasts.contains(&id));
-        let edge = Bits { weight: EDGE_BITS, activation: EDGE_BITS };
+        let edge = Bits {
+            weight: EDGE_BITS,
+            activation: EDGE_BITS,
+        };
         let default = if first || last { edge } else { plan.bits };
         match (plan.rule)(&graph[id].label(graph)) {
             Some(LayerRule::Float) => cx.note(graph, id, "stays in floats: the configuration says so"),
             Some(LayerRule::Quantize(bits)) => chosen.push(Chosen { op, bits, first, last }),
-            None => chosen.push(Chosen { op, bits: default, first, last }),
+            None => chosen.push(Chosen {
+                op,
+                bits: default,
+                first,
+                last,
+            }),
         }
     }
     chosen
@@ -92,7 +103,12 @@ fn choose_layers(graph: &Graph, plan: &QuantizePlan, cx: &mut PassCx) -> Vec<Cho
 fn edge_layers(graph: &Graph) -> (HashSet<NodeId>, HashSet<NodeId>) {
     let is_weighted = |id: NodeId| matches!(ops::quant(&graph[id]), Quant::Weighted { .. });
     let (mut firsts, mut lasts) = (HashSet::new(), HashSet::new());
-    let mut fresh: HashSet<ValueId> = graph.inputs().iter().copied().filter(|&input| graph[input].initial().is_none()).collect();
+    let mut fresh: HashSet<ValueId> = graph
+        .inputs()
+        .iter()
+        .copied()
+        .filter(|&input| graph[input].initial().is_none())
+        .collect();
     for (id, node) in graph.nodes() {
         if !node.inputs().iter().flatten().any(|input| fresh.contains(input)) {
             continue;
@@ -128,13 +144,18 @@ fn choose_joins(graph: &Graph, layers: &[Chosen], placement: Placement) -> HashS
     let is_float = |value: &ValueId| graph[*value].ty.as_ref().is_some_and(|ty| ty.dtype == DType::F32);
     let candidate = |id: NodeId| {
         let node = &graph[id];
-        matches!(ops::quant(node), Quant::Joins | Quant::Inputs) && node.inputs().iter().flatten().all(|v| is_data(v) && is_float(v))
+        matches!(ops::quant(node), Quant::Joins | Quant::Inputs)
+            && node.inputs().iter().flatten().all(|v| is_data(v) && is_float(v))
     };
     let mut joins: HashSet<NodeId> = graph.node_ids().filter(|&id| candidate(id)).collect();
     loop {
         let good = |id: &NodeId| {
             let node = &graph[*id];
-            let from = node.inputs().iter().flatten().any(|&input| comes_from(graph, input, &quantized, &joins));
+            let from = node
+                .inputs()
+                .iter()
+                .flatten()
+                .any(|&input| comes_from(graph, input, &quantized, &joins));
             let result = node.output(0);
             from && result.is_some_and(|result| goes_to(graph, result, &quantized, &joins))
         };
@@ -148,12 +169,16 @@ fn choose_joins(graph: &Graph, layers: &[Chosen], placement: Placement) -> HashS
 
 fn comes_from(graph: &Graph, mut value: ValueId, quantized: &HashSet<NodeId>, joins: &HashSet<NodeId>) -> bool {
     loop {
-        let Some((id, node)) = graph.producer(value) else { return false };
+        let Some((id, node)) = graph.producer(value) else {
+            return false;
+        };
         if quantized.contains(&id) || joins.contains(&id) {
             return true;
         }
         let passes = matches!(ops::quant(node), Quant::Transparent | Quant::Clamp) || node.op.is("BatchNormalization");
-        let Some(input) = node.input(0).filter(|_| passes) else { return false };
+        let Some(input) = node.input(0).filter(|_| passes) else {
+            return false;
+        };
         value = input;
     }
 }
@@ -204,7 +229,15 @@ struct Placer<'a> {
 impl<'a> Placer<'a> {
     fn new(graph: &'a mut Graph, layers: &'a [Chosen], joins: &'a HashSet<NodeId>, placement: Placement) -> Placer<'a> {
         let quantized = layers.iter().map(|layer| (layer.op.node, layer.bits.activation)).collect();
-        Placer { graph, layers, joins, placement, quantized, demands: BTreeMap::new(), concats: BTreeMap::new() }
+        Placer {
+            graph,
+            layers,
+            joins,
+            placement,
+            quantized,
+            demands: BTreeMap::new(),
+            concats: BTreeMap::new(),
+        }
     }
 
     fn demand_all(&mut self) {
@@ -215,7 +248,9 @@ impl<'a> Placer<'a> {
         for &join in &joins {
             let is_concat = self.graph[join].op.is("Concat");
             for index in 0..self.graph[join].inputs().len() {
-                let Some(root) = self.demand_join((join, index)) else { continue };
+                let Some(root) = self.demand_join((join, index)) else {
+                    continue;
+                };
                 if is_concat {
                     self.concats.entry(root).or_insert(join);
                 }
@@ -245,7 +280,11 @@ impl<'a> Placer<'a> {
     /// Looks through ops that only move values, as long as all that they give is taken by quantized ops.
     fn root(&self, edge: Edge) -> Option<(Edge, ValueId)> {
         let (mut edge, mut value) = (edge, self.graph[edge.0].input(edge.1)?);
-        while self.placement != Placement::Paper {
+        let looks_through = self.placement != Placement::Paper;
+        loop {
+            if !looks_through {
+                break;
+            }
             let Some((id, node)) = self.graph.producer(value) else { break };
             let Some(input) = node.input(0) else { break };
             if ops::quant(node) != Quant::Transparent || self.graph[input].initial().is_some() || !self.all_quantized(value) {
@@ -274,8 +313,12 @@ impl<'a> Placer<'a> {
         let mut sites = Sites::default();
         let mut shared: HashMap<NodeId, (ValueId, String, u32)> = HashMap::new();
         let demands = std::mem::take(&mut self.demands);
-        let made: HashMap<ValueId, usize> =
-            self.graph.node_ids().enumerate().flat_map(|(at, id)| self.graph[id].outputs().iter().flatten().map(move |&v| (v, at))).collect();
+        let made: HashMap<ValueId, usize> = self
+            .graph
+            .node_ids()
+            .enumerate()
+            .flat_map(|(at, id)| self.graph[id].outputs().iter().flatten().map(move |&v| (v, at)))
+            .collect();
         let mut roots: Vec<(ValueId, BTreeMap<u32, BTreeSet<Edge>>)> = demands.into_iter().collect();
         roots.sort_by_key(|(root, _)| made.get(root).map_or(0, |at| at + 1));
         for (root, asked) in roots {
@@ -284,7 +327,9 @@ impl<'a> Placer<'a> {
             let mut last = root;
             for (rank, (&bits, edges)) in asked.iter().rev().enumerate() {
                 let of_concat = if rank == 0 { self.concats.get(&root).copied() } else { None };
-                let group = of_concat.and_then(|concat| shared.get(&concat).cloned()).filter(|(_, _, of)| *of == bits);
+                let group = of_concat
+                    .and_then(|concat| shared.get(&concat).cloned())
+                    .filter(|(_, _, of)| *of == bits);
                 let (value, step) = self.quantizer(last, &source, bits, group.as_ref().map(|(step, ..)| *step));
                 let name = self.graph[value].name().to_owned();
                 if let (Some(concat), None) = (of_concat, &group) {
@@ -294,7 +339,13 @@ impl<'a> Placer<'a> {
                     self.graph.set_input(node, index, Some(value));
                 }
                 let shares = group.map(|(_, with, _)| with);
-                sites.activations.push(Site { value: name, source: source.clone(), bits, non_negative, shares });
+                sites.activations.push(Site {
+                    value: name,
+                    source: source.clone(),
+                    bits,
+                    non_negative,
+                    shares,
+                });
                 if self.placement != Placement::Paper {
                     last = value;
                 }
@@ -324,10 +375,20 @@ fn fake_quantize(graph: &mut Graph, x: ValueId, step: ValueId, range: QuantRange
 
 /// The quantized weight of a layer; layers that share a weight and its bits share the quantizer.
 fn quantize_weight(graph: &mut Graph, layer: &Chosen) -> ValueId {
-    let Weighted { node, weight, weight_index, .. } = layer.op;
-    let range = QuantRange { bits: layer.bits.weight, signed: true };
+    let Weighted {
+        node,
+        weight,
+        weight_index,
+        ..
+    } = layer.op;
+    let range = QuantRange {
+        bits: layer.bits.weight,
+        signed: true,
+    };
     let base = format!("{}/q{}", graph[weight].name(), layer.bits.weight);
-    let present = graph.find(&base).filter(|&value| graph.producer(value).is_some_and(|(_, node)| node.op.is_lsqc("FakeQuantize")));
+    let present = graph
+        .find(&base)
+        .filter(|&value| graph.producer(value).is_some_and(|(_, node)| node.op.is_lsqc("FakeQuantize")));
     let quantized = present.unwrap_or_else(|| {
         let step = graph.add_constant(&format!("{base}/step"), Tensor::scalar(f32::NAN));
         fake_quantize(graph, weight, step, range, None, &base)

@@ -45,7 +45,9 @@ fn set_step(graph: &mut Graph, id: NodeId, measured: &ActivationSteps, init: Ste
             step_size::initial(&values, range, init).unwrap_or(1.0)
         }
         None => {
-            let Some(&(start, sign)) = measured.0.get(graph[y].name()) else { return Err("no step was measured for it".to_owned()) };
+            let Some(&(start, sign)) = measured.0.get(graph[y].name()) else {
+                return Err("no step was measured for it".to_owned());
+            };
             graph[id].set_attr("signed", i64::from(sign == Sign::Signed));
             start
         }

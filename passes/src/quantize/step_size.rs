@@ -30,7 +30,9 @@ pub fn min_mse(values: &[f32], range: QuantRange) -> Option<f32> {
     // At 2 bits the best step clips at a few tenths of the largest value; a hundredth is beyond any use.
     const SMALLEST: f32 = 0.01;
     let (lo, hi) = range.bounds();
-    let largest = values.iter().fold(0.0f32, |most, &v| most.max(if v < 0.0 && lo < 0.0 { v / lo } else { v.max(0.0) / hi }));
+    let largest = values.iter().fold(0.0f32, |most, &v| {
+        most.max(if v < 0.0 && lo < 0.0 { v / lo } else { v.max(0.0) / hi })
+    });
     if !(largest > 0.0 && largest.is_finite()) {
         return None;
     }
@@ -90,7 +92,8 @@ mod tests {
     #[test]
     fn min_mse_beats_the_papers_step() {
         let values: Vec<f32> = (1..2000).map(|i| ((i as f32 * 0.7).sin() * 3.0).powi(3)).collect();
-        let [best, paper] = [min_mse(&values, SIGNED_3), lsq(&values, SIGNED_3)].map(|step| mean_squared_error(&values, step.unwrap(), SIGNED_3));
+        let [best, paper] =
+            [min_mse(&values, SIGNED_3), lsq(&values, SIGNED_3)].map(|step| mean_squared_error(&values, step.unwrap(), SIGNED_3));
         assert!(best <= paper);
     }
 }
