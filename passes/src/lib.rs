@@ -3,6 +3,7 @@
 
 pub mod analyze;
 pub mod ir;
+pub mod legalize;
 pub mod ops;
 pub mod pass;
 pub mod quantize;

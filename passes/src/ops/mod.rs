@@ -16,7 +16,7 @@ mod arithmetic;
 mod compare;
 mod conv;
 mod matmul;
-mod normalize;
+pub(crate) mod normalize;
 mod pool;
 mod quantizer;
 mod reduce;

@@ -34,8 +34,6 @@ pub mod names {
     pub const GRADIENT: &str = "grad/";
     /// Prefix of a batch's mean and biased variance.
     pub const BATCH_STATISTIC: &str = "batch/";
-    /// Prefix of a quantizer's integer code v̄.
-    pub const CODE: &str = "code/";
 }
 
 /// What the network is trained towards.
