@@ -86,9 +86,9 @@ pub struct Value {
     pub ty: Option<TensorType>,
     /// The part it plays in a step graph.
     pub role: Role,
-    /// Did the source list it in `value_info`?
-    pub listed: bool,
-    /// The encoded `ValueInfoProto` of the source, for what else it says.
+    /// Its place in the source's `value_info`; `None` where it is not listed there.
+    pub listed: Option<u32>,
+    /// What the source's lists of inputs, outputs and `value_info` say of it, encoded.
     pub remainder: Remainder,
     pub(super) name: String,
     pub(super) def: Def,
