@@ -4,6 +4,7 @@
 pub mod analyze;
 pub mod ir;
 pub mod legalize;
+pub mod lower;
 pub mod onnx;
 pub mod ops;
 pub mod pass;

@@ -25,6 +25,7 @@ mod shape;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+pub(crate) use activation::clip_bounds;
 pub use gradient::{GradCx, Gradient, GradientRule};
 pub use infer::{InferCx, InferRule, ShapeRule, broadcast, normalize_axes, normalize_axis};
 pub use quantizer::{QuantRange, Quantizer};
