@@ -9,4 +9,5 @@ pub mod onnx;
 pub mod ops;
 pub mod pass;
 pub mod quantize;
+pub mod text;
 pub mod train;
