@@ -3,5 +3,9 @@
 
 pub mod analyze;
 pub mod ir;
+pub mod legalize;
+pub mod onnx;
 pub mod ops;
 pub mod pass;
+pub mod quantize;
+pub mod train;

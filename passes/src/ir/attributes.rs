@@ -16,6 +16,8 @@ pub enum Form {
     Raw,
     /// The typed field (`float_data`, `int32_data`, …).
     Typed,
+    /// A sparse tensor; the remainder is the whole of its message.
+    Sparse,
 }
 
 /// A tensor as written in a model.

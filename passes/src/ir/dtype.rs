@@ -95,10 +95,10 @@ dtypes! {
     U2 = 25, "uint2", Some(2);
     /// Signed 2 bits, four to a byte.
     I2 = 26, "int2", Some(2);
-    /// 6-bit float, a byte each.
-    F6E2M3 = 27, "float6e2m3", Some(8);
-    /// 6-bit float, a byte each.
-    F6E3M2 = 28, "float6e3m2", Some(8);
+    /// 6-bit float, 2 exponent bits, four to three bytes.
+    F6E2M3 = 27, "float6e2m3", Some(6);
+    /// 6-bit float, 3 exponent bits, four to three bytes.
+    F6E3M2 = 28, "float6e3m2", Some(6);
 }
 
 impl DType {

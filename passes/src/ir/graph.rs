@@ -168,7 +168,7 @@ impl Graph {
         self.values.push(Some(Value {
             ty,
             role: Role::Plain,
-            listed: false,
+            listed: None,
             remainder: Remainder::new(),
             name,
             def,

@@ -9,6 +9,14 @@ use super::types::TensorType;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId(pub(super) u32);
 
+impl ValueId {
+    /// The id as an index, for dense tables beside a graph.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// What makes a value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Def {
@@ -78,9 +86,9 @@ pub struct Value {
     pub ty: Option<TensorType>,
     /// The part it plays in a step graph.
     pub role: Role,
-    /// Did the source list it in `value_info`?
-    pub listed: bool,
-    /// The encoded `ValueInfoProto` of the source, for what else it says.
+    /// Its place in the source's `value_info`; `None` where it is not listed there.
+    pub listed: Option<u32>,
+    /// What the source's lists of inputs, outputs and `value_info` say of it, encoded.
     pub remainder: Remainder,
     pub(super) name: String,
     pub(super) def: Def,

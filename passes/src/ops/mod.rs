@@ -21,7 +21,7 @@ mod indexing;
 mod integer;
 mod join;
 mod matmul;
-mod normalize;
+pub(crate) mod normalize;
 mod picks;
 mod pool;
 mod quantizer;
