@@ -14,9 +14,15 @@ pub mod window;
 mod activation;
 mod arithmetic;
 mod compare;
+mod constant;
 mod conv;
+mod dims;
+mod indexing;
+mod integer;
+mod join;
 mod matmul;
 pub(crate) mod normalize;
+mod picks;
 mod pool;
 mod quantizer;
 mod reduce;
@@ -26,6 +32,8 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 pub(crate) use activation::clip_bounds;
+pub use constant::constant_value;
+pub use dims::{product, quotient};
 pub use gradient::{GradCx, Gradient, GradientRule};
 pub use infer::{InferCx, InferRule, ShapeRule, broadcast, normalize_axes, normalize_axis};
 pub use quantizer::{QuantRange, Quantizer};
@@ -144,7 +152,11 @@ pub fn entries() -> impl Iterator<Item = &'static OpEntry> {
         pool::ENTRIES,
         reduce::ENTRIES,
         shape::ENTRIES,
+        constant::ENTRIES,
+        indexing::ENTRIES,
+        join::ENTRIES,
         compare::ENTRIES,
+        integer::ENTRIES,
         quantizer::ENTRIES,
     ]
     .into_iter()
