@@ -52,11 +52,7 @@ impl Tensor {
     /// If `values` has not as many elements as `shape` says: the caller made both.
     #[must_use]
     pub fn new<T: Element>(shape: &[usize], values: Vec<T>) -> Tensor {
-        assert_eq!(
-            shape.iter().product::<usize>(),
-            values.len(),
-            "shape {shape:?}"
-        );
+        assert_eq!(shape.iter().product::<usize>(), values.len(), "shape {shape:?}");
         let bytes = Bytes::from_owner(Owned(values));
         Tensor {
             dtype: T::DTYPE,
@@ -88,8 +84,9 @@ impl Tensor {
     /// # Errors
     /// If the shape overflows or does not match the bytes.
     pub fn from_bytes(dtype: DType, shape: &[usize], bytes: Bytes) -> Result<Tensor, TensorError> {
-        let needed =
-            element_count(shape).and_then(|count| dtype.byte_len(count)).ok_or_else(|| TensorError::TooLarge(shape.to_vec()))?;
+        let needed = element_count(shape)
+            .and_then(|count| dtype.byte_len(count))
+            .ok_or_else(|| TensorError::TooLarge(shape.to_vec()))?;
         if needed != bytes.len() {
             return Err(TensorError::Length {
                 shape: shape.to_vec(),
@@ -223,7 +220,10 @@ impl Tensor {
             DType::U32 => cast::<u32>(bytes).iter().map(|&v| v.into()).collect(),
             DType::U16 => cast::<u16>(bytes).iter().map(|&v| v.into()).collect(),
             DType::U8 | DType::Bool => bytes.iter().map(|&v| v.into()).collect(),
-            DType::U64 => cast::<u64>(bytes).iter().map(|&v| i64::try_from(v).ok()).collect::<Option<_>>()?,
+            DType::U64 => cast::<u64>(bytes)
+                .iter()
+                .map(|&v| i64::try_from(v).ok())
+                .collect::<Option<_>>()?,
             _ => return None,
         })
     }
