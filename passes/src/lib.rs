@@ -8,6 +8,7 @@ pub mod lower;
 pub mod onnx;
 pub mod ops;
 pub mod pass;
+pub mod pipelines;
 pub mod quantize;
 pub mod text;
 pub mod train;
