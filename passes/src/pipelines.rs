@@ -61,5 +61,8 @@ pub static STATISTICS: &[&Pass] = &[&FIX_SHAPES, &INFER_TYPES, &USE_BATCH_STATIS
 /// From the trained network to the fake-quantized one that the lowered file must equal.
 pub static FINISH: &[&Pass] = &[&FOLD_BATCH_NORMS, &SNAP_BIASES, &INFER_TYPES];
 
+/// The fake-quantized network in standard ops, computed in floats.
+pub static SPELL: &[&Pass] = &[&LEGALIZE];
+
 /// From there to ONNX Runtime's integers.
 pub static LOWER: &[&Pass] = &[&LOWER_ORT];
