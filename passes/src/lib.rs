@@ -4,8 +4,10 @@
 pub mod analyze;
 pub mod ir;
 pub mod legalize;
+pub mod lower;
 pub mod onnx;
 pub mod ops;
 pub mod pass;
 pub mod quantize;
+pub mod text;
 pub mod train;

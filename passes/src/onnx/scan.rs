@@ -92,7 +92,7 @@ fn text(bytes: &[u8]) -> Option<&'static str> {
         Ok(_) => true,
         Err(error) => error.error_len().is_none() && head.len() == SHOWN,
     };
-    if head.is_empty() || head.iter().any(|byte| binary(byte)) || !utf8 {
+    if head.is_empty() || head.iter().any(binary) || !utf8 {
         return None;
     }
     let head = head.trim_ascii_start();

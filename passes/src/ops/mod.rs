@@ -31,6 +31,7 @@ mod shape;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+pub(crate) use activation::clip_bounds;
 pub use constant::constant_value;
 pub use dims::{product, quotient};
 pub use gradient::{GradCx, Gradient, GradientRule};
