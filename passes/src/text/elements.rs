@@ -26,6 +26,8 @@ pub(super) enum Spelled<'a> {
 pub(super) struct Packed {
     bytes: Vec<u8>,
     strings: Vec<Bytes>,
+    /// How often something was added.
+    count: usize,
     /// Bits of a byte that is not yet full, and how many.
     partial: (u32, usize),
 }
@@ -37,6 +39,7 @@ impl Packed {
     /// Why this is no element of the type.
     pub(super) fn push(&mut self, dtype: DType, element: Spelled<'_>) -> Result<(), String> {
         use DType as D;
+        self.count += 1;
         let (text, bits) = match element {
             Spelled::Text(text) if dtype == D::String => {
                 self.strings.push(text.into());
@@ -118,6 +121,17 @@ impl Packed {
     /// # Errors
     /// If there are not as many as the shape says.
     pub(super) fn finish(mut self, dtype: DType, shape: &[usize]) -> Result<Tensor, String> {
+        let per_element = if matches!(dtype, DType::C64 | DType::C128) { 2 } else { 1 };
+        let needed = shape
+            .iter()
+            .try_fold(per_element, |count: usize, &extent| count.checked_mul(extent));
+        if needed != Some(self.count) {
+            let needed = needed.map_or("too many".to_owned(), |needed| needed.to_string());
+            return Err(format!(
+                "a {dtype} tensor of shape {shape:?} takes {needed} entries, but there are {}",
+                self.count
+            ));
+        }
         if self.partial.1 > 0 {
             self.push_bits(0, 8 - self.partial.1);
         }
