@@ -8,6 +8,8 @@ pub mod lower;
 pub mod onnx;
 pub mod ops;
 pub mod pass;
+pub mod pipelines;
 pub mod quantize;
+pub mod simplify;
 pub mod text;
 pub mod train;

@@ -421,8 +421,7 @@ impl Graph {
         let removed = nodes.iter().filter(|&&node| self.take_node(node)).count();
         if removed > 0 {
             let nodes = &self.nodes;
-            self.order
-                .retain(|id| nodes.get(id.0 as usize).is_some_and(Option::is_some));
+            self.order.retain(|id| nodes.get(id.0 as usize).is_some_and(Option::is_some));
         }
         removed
     }

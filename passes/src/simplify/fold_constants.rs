@@ -96,7 +96,10 @@ fn foldable(graph: &Graph) -> Vec<NodeId> {
 }
 
 fn deterministic(graph: &Graph, node: &Node) -> bool {
-    let trains = node.op.is("Dropout") && node.input(2).is_some_and(|mode| graph[mode].constant().and_then(Tensor::to_i64) != Some(vec![0]));
+    let trains = node.op.is("Dropout")
+        && node
+            .input(2)
+            .is_some_and(|mode| graph[mode].constant().and_then(Tensor::to_i64) != Some(vec![0]));
     let kept = KEPT.contains(&node.op.name.as_ref());
     node.op.in_default_domain() && node.subgraphs().next().is_none() && !kept && !trains
 }
@@ -121,7 +124,12 @@ fn frontier(graph: &Graph, nodes: &[NodeId]) -> Vec<ValueId> {
     let inside: HashSet<NodeId> = nodes.iter().copied().collect();
     let results = nodes.iter().flat_map(|&id| graph[id].outputs().iter().flatten().copied());
     results
-        .filter(|&value| graph[value].uses().iter().any(|used| used.is_capture() || !inside.contains(&used.node)))
+        .filter(|&value| {
+            graph[value]
+                .uses()
+                .iter()
+                .any(|used| used.is_capture() || !inside.contains(&used.node))
+        })
         .collect()
 }
 
@@ -139,9 +147,15 @@ fn part(model: &Model, nodes: &[NodeId], wanted: &[ValueId]) -> Model {
                 known.or_else(|| graph.add_initializer(name, from[value].constant()?.clone().into()).ok())
             }));
         }
-        let outputs: Vec<Option<&str>> = node.outputs().iter().map(|output| output.map(|output| from[output].name())).collect();
+        let outputs: Vec<Option<&str>> = node
+            .outputs()
+            .iter()
+            .map(|output| output.map(|output| from[output].name()))
+            .collect();
         // Names are unique in `from`, so that none is taken here.
-        let Ok(made) = graph.add_node(node.op.clone(), &inputs, &outputs, node.attributes.clone()) else { continue };
+        let Ok(made) = graph.add_node(node.op.clone(), &inputs, &outputs, node.attributes.clone()) else {
+            continue;
+        };
         for (old, new) in node.outputs().iter().zip(graph[made].outputs().to_vec()) {
             if let (Some(old), Some(new)) = (*old, new) {
                 graph[new].ty = from[old].ty.clone();

@@ -87,7 +87,11 @@ fn reshape_target(graph: &Graph, inferred: &Inferred, node: &Node) -> Option<Vec
         return None;
     }
     let dims = computed_target(graph, inferred, node)?;
-    let from = graph[node.input(0)?].ty.as_ref().and_then(|ty| ty.shape.as_deref()).unwrap_or_default();
+    let from = graph[node.input(0)?]
+        .ty
+        .as_ref()
+        .and_then(|ty| ty.shape.as_deref())
+        .unwrap_or_default();
     let unknown = dims.iter().filter(|dim| dim.known().is_none()).count();
     let mut target = Vec::with_capacity(dims.len());
     for (axis, dim) in dims.iter().enumerate() {

@@ -35,7 +35,9 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
                 continue;
             }
         };
-        let (Some(operand), Some(result)) = (graph[id].input(kept), graph[id].output(0)) else { continue };
+        let (Some(operand), Some(result)) = (graph[id].input(kept), graph[id].output(0)) else {
+            continue;
+        };
         let needs_maker = graph.outputs().contains(&result);
         if needs_maker && (graph[operand].producer().is_none() || graph.outputs().contains(&operand)) {
             continue;
@@ -103,7 +105,9 @@ impl<'a> Site<'a> {
     fn is_all(&self, operand: usize, value: f64) -> bool {
         let tensor = self.graph.constant_input(self.id, operand);
         #[allow(clippy::float_cmp)]
-        tensor.and_then(Tensor::to_f64).is_some_and(|values| values.iter().all(|&v| v == value))
+        tensor
+            .and_then(Tensor::to_f64)
+            .is_some_and(|values| values.iter().all(|&v| v == value))
     }
 
     /// Is operand `neutral` all `value`, and has the result the type of operand `kept`?
@@ -121,7 +125,10 @@ fn kept_operand(site: &Site) -> Verdict {
         "Identity" => Verdict::Passes(0),
         "Dropout" => dropout(site),
         "Cast" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Expand" => site.keeps_type(0).into(),
-        "Transpose" => node.ints("perm").is_some_and(|perm| (0..).zip(perm).all(|(axis, &from)| axis == from)).into(),
+        "Transpose" => node
+            .ints("perm")
+            .is_some_and(|perm| (0..).zip(perm).all(|(axis, &from)| axis == from))
+            .into(),
         "Pad" => pads_nothing(site).into(),
         "Slice" => takes_all(site).into(),
         "Concat" | "Sum" | "Max" | "Min" | "Mean" => (node.inputs().len() == 1).into(),
