@@ -44,13 +44,19 @@ impl Scores {
     /// The class of the highest score of each row; the first of equals.
     #[must_use]
     pub fn answers(&self) -> Vec<usize> {
-        self.rows().map(|row| row.iter().enumerate().fold((0, f32::NEG_INFINITY), best).0).collect()
+        self.rows()
+            .map(|row| row.iter().enumerate().fold((0, f32::NEG_INFINITY), best).0)
+            .collect()
     }
 
     /// Is each row's label the highest score?
     #[must_use]
     pub fn correct(&self) -> Vec<bool> {
-        self.answers().iter().zip(&self.labels).map(|(&answer, &label)| i64::try_from(answer) == Ok(label)).collect()
+        self.answers()
+            .iter()
+            .zip(&self.labels)
+            .map(|(&answer, &label)| i64::try_from(answer) == Ok(label))
+            .collect()
     }
 
     /// Counts, where there are labels. The scores are logits; of a network that ends in Softmax they are `probabilities`.
@@ -65,19 +71,33 @@ impl Scores {
             let label = usize::try_from(label).ok()?;
             let &own = row.get(label)?;
             // Ties count as the engine's arg-max would: the first of equals is the answer.
-            let above = row.iter().enumerate().filter(|&(class, &score)| score > own || score == own && class < label).count();
+            let above = row
+                .iter()
+                .enumerate()
+                .filter(|&(class, &score)| score > own || score == own && class < label)
+                .count();
             top1 += usize::from(above < 1);
             top5 += usize::from(above < 5);
             loss += cross_entropy(row, own, kind);
         }
         let samples = self.labels.len();
-        Some(Metric { samples, top1, top5, loss: loss / samples as f64 })
+        Some(Metric {
+            samples,
+            top1,
+            top5,
+            loss: loss / samples as f64,
+        })
     }
 
     /// The largest difference of any score, and how many rows answer alike.
     #[must_use]
     pub fn against(&self, other: &Scores) -> (f32, usize) {
-        let largest = self.values.iter().zip(&other.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let largest = self
+            .values
+            .iter()
+            .zip(&other.values)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
         let alike = self.answers().iter().zip(other.answers()).filter(|(a, b)| **a == *b).count();
         (largest, alike)
     }
@@ -96,8 +116,16 @@ pub enum ScoreKind {
 #[must_use]
 pub fn score_kind(model: &Model) -> ScoreKind {
     let graph = &model.graph;
-    let softmax = graph.outputs().first().and_then(|&output| graph.producer(output)).is_some_and(|(_, node)| node.op.is("Softmax"));
-    if softmax { ScoreKind::Probabilities } else { ScoreKind::Logits }
+    let softmax = graph
+        .outputs()
+        .first()
+        .and_then(|&output| graph.producer(output))
+        .is_some_and(|(_, node)| node.op.is("Softmax"));
+    if softmax {
+        ScoreKind::Probabilities
+    } else {
+        ScoreKind::Logits
+    }
 }
 
 fn best(best: (usize, f32), (class, &score): (usize, &f32)) -> (usize, f32) {
@@ -144,7 +172,10 @@ pub fn scores(
         let rows = outputs.get(&name).with_context(|| format!("'{name}' was not computed"))?;
         let values = rows.to_f32().with_context(|| format!("'{name}' is not numeric"))?;
         let per_row: usize = rows.shape().iter().skip(1).product();
-        anyhow::ensure!(rows.shape().first() == Some(&size) && per_row > 0, "'{name}' has not one row for each sample");
+        anyhow::ensure!(
+            rows.shape().first() == Some(&size) && per_row > 0,
+            "'{name}' has not one row for each sample"
+        );
         scores.classes = per_row;
         scores.values.extend(values.iter().take(real * per_row));
         if let Some(labels) = batch.labels.as_ref().and_then(Tensor::to_i64) {

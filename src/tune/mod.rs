@@ -8,4 +8,4 @@ mod train;
 pub use assemble::{BnMode, StepGraph, StepPlan, assemble};
 pub use normalize::reestimate;
 pub use roles::{StepFile, describe};
-pub use train::{Trained, TrainPlan, train};
+pub use train::{TrainPlan, Trained, train};
