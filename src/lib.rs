@@ -1,6 +1,7 @@
 //! The tool `lsqc`: files, data, engines and the terminal around the compiler in `lsqc-passes`.
 
 pub mod calibrate;
+pub mod cli;
 pub mod compiler;
 pub mod config;
 pub mod data;
@@ -9,6 +10,7 @@ pub mod failure;
 pub mod interrupt;
 pub mod metric;
 pub mod output;
+pub mod report;
 pub mod run;
 pub mod terminal;
 pub mod tune;

@@ -23,9 +23,6 @@ use crate::terminal::Terminal;
 use crate::tune::{self, BnMode, Gradients, StepGraph, StepPlan, TrainPlan};
 use crate::verify::{self, Pair, Proof};
 
-/// Samples in one batch of a measurement.
-const EVAL_BATCH: usize = 100;
-
 /// Everything that a run found out, for the report.
 pub struct Outcome {
     /// Data that was used.
@@ -56,10 +53,10 @@ pub struct Outcome {
     pub batch: usize,
     /// BatchNormalization as it was trained.
     pub bn: BatchNorm,
+    /// Were its statistics re-estimated?
+    pub reestimated: bool,
     /// Scores of the float, fake-quantized and lowered network on the test samples.
     pub scores: [Scores; 3],
-    /// What the scores are.
-    pub score_kind: metric::ScoreKind,
     /// The proof.
     pub proof: Proof,
     /// The lowered network's levels.
@@ -244,9 +241,11 @@ pub fn quantize(
         losses = result.losses;
         set_constants(&mut trained, &result.state);
     }
+    let mut reestimated = false;
     if bn == BatchNorm::Batch {
         let estimate = || tune::reestimate(compiler, &trained, &shapes, &data.train, batches, engine, &options, terminal);
         let statistics = clock.stage("BatchNorm", estimate)?;
+        reestimated = !statistics.is_empty();
         set_constants(&mut trained, &statistics);
     }
 
@@ -281,7 +280,7 @@ pub fn quantize(
         ..options.clone()
     };
     let measure = |model: &Model, options: &LoadOptions, label: &str| {
-        metric::scores(model, &data.test, EVAL_BATCH, engine, options, label, terminal)
+        metric::scores(model, &data.test, engine, options, label, terminal)
     };
     let scores = clock.stage("measurement", || {
         Ok([
@@ -291,7 +290,6 @@ pub fn quantize(
         ])
     })?;
     let outcome = Outcome {
-        score_kind: metric::score_kind(&float),
         data,
         sites,
         calibration,
@@ -306,6 +304,7 @@ pub fn quantize(
         learning_rate,
         batch,
         bn,
+        reestimated,
         scores,
         proof,
         levels,
