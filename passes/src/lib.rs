@@ -1,6 +1,14 @@
 //! The compiler inside `lsqc`: everything that changes a graph. No I/O, no clock, no randomness without a seed.
 #![forbid(unsafe_code)]
 
+pub mod analyze;
 pub mod ir;
+pub mod legalize;
+pub mod lower;
 pub mod onnx;
+pub mod ops;
+pub mod pass;
+pub mod pipelines;
+pub mod quantize;
 pub mod text;
+pub mod train;

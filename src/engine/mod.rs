@@ -3,10 +3,21 @@
 //! An [`Engine`] loads a model into a [`Session`]. A session either maps feeds to outputs ([`Session::run`]) or, where the load options bind
 //! outputs to the inputs that they are the next value of, keeps that state on the engine's device and steps it ([`Session::step`]).
 
+pub mod discover;
+mod error;
+mod guard;
+pub mod ort;
+mod select;
+mod signature;
+pub mod tract;
+
 use std::collections::BTreeMap;
 
 use anyhow::Result;
 use lsqc_passes::ir::Tensor;
+
+pub use error::EngineError;
+pub use select::{EngineChoice, Selected, select, select_among};
 
 /// Tensors by the name of the graph input or output.
 pub type Tensors = BTreeMap<String, Tensor>;

@@ -476,6 +476,27 @@ impl Graph {
         }
     }
 
+    /// Takes the default of an input away, so that the caller must give it.
+    pub fn take_default(&mut self, input: ValueId) -> Option<Literal> {
+        let Def::Input(default) = &mut self[input].def else {
+            return None;
+        };
+        let taken = default.take();
+        self.initializers.retain(|&id| id != input);
+        taken
+    }
+
+    /// Adds an input in place of what makes `value` now: every use of `value` takes the input.
+    ///
+    /// # Errors
+    /// If the name is taken.
+    pub fn cut(&mut self, value: ValueId, name: &str) -> Result<ValueId, DuplicateName> {
+        let ty = self[value].ty.clone();
+        let input = self.add_input(name, ty, None)?;
+        self.replace_uses(value, input);
+        Ok(input)
+    }
+
     /// Moves nodes so that each stands after those whose results it uses, and otherwise stays where it was. Nodes of a cycle keep their
     /// places, for the verifier to find.
     pub fn sort(&mut self) {

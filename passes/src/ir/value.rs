@@ -9,6 +9,14 @@ use super::types::TensorType;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId(pub(super) u32);
 
+impl ValueId {
+    /// The id as an index, for dense tables beside a graph.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// What makes a value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Def {

@@ -1,0 +1,112 @@
+//! Spells the ops of lsqc's own domain in standard ONNX ops, which every engine runs.
+//!
+//! Each op is one small function; where an op has several good spellings, the choice is a condition on shapes next to it. The spelled graph
+//! computes the same numbers up to float rounding, and holds no op of the domain `lsqc`.
+
+mod batch_norm;
+mod conv_gradients;
+mod fake_quantize;
+mod pool_gradients;
+mod taps;
+
+use std::collections::HashMap;
+
+use crate::ir::{Graph, LSQC_DOMAIN, Model, NodeId, ValueId};
+use crate::ops::build::Build;
+use crate::pass::{Changed, Pass, PassCx, PassError};
+
+/// The pass.
+pub static LEGALIZE: Pass = Pass {
+    name: "legalize",
+    about: "spell quantizers and backward ops in standard ONNX ops",
+    needs: "types are fixed, where backward ops are left",
+    gives: "no op of the domain lsqc",
+    run,
+};
+
+/// Should every quantizer's integer code v̄ be an output too?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Codes {
+    /// No.
+    #[default]
+    Hidden,
+    /// Yes, named `code/<quantized value>`.
+    Outputs,
+}
+
+/// A quantized value, its step, its bits and whether it is signed.
+type QuantizedKey = (ValueId, ValueId, (u32, bool));
+
+/// What is spelled once and used by a forward op and by its backward op.
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// v / s and v̄, by quantized value, step and bits with sign.
+    quantized: HashMap<QuantizedKey, (ValueId, ValueId)>,
+    /// x − μ, by x and μ.
+    centred: HashMap<(ValueId, ValueId), ValueId>,
+    /// 1/√(σ² + ε), by σ².
+    inverse: HashMap<ValueId, ValueId>,
+}
+
+fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
+    let codes: Codes = cx.get();
+    let graph = &mut model.graph;
+    let mut shared = Shared::default();
+    let mut changed = false;
+    for id in graph.node_list() {
+        if graph[id].op.domain != LSQC_DOMAIN {
+            continue;
+        }
+        let results = spell(graph, id, &mut shared, codes).map_err(|why| PassError::at(graph, id, why))?;
+        let old = graph[id].outputs().to_vec();
+        for (old, new) in old.into_iter().zip(results) {
+            if let Some(old) = old {
+                take_over(graph, old, new);
+            }
+        }
+        graph.remove_node(id);
+        changed = true;
+    }
+    Ok(Changed::from(changed))
+}
+
+fn spell(graph: &mut Graph, id: NodeId, shared: &mut Shared, codes: Codes) -> Result<Vec<ValueId>, String> {
+    let node = graph[id].clone();
+    let prefix = node.label(graph).into_owned();
+    let mut build = Build::new(graph, &prefix);
+    match node.op.name.as_ref() {
+        "FakeQuantize" => fake_quantize::forward(&mut build, &node, shared, codes),
+        "FakeQuantizeGrad" => fake_quantize::backward(&mut build, &node, shared),
+        "BatchNormalizationTrain" => batch_norm::forward(&mut build, &node, shared),
+        "BatchNormalizationGrad" => batch_norm::backward(&mut build, &node, shared),
+        "ConvGradInput" => conv_gradients::input(&mut build, &node),
+        "ConvGradWeight" => conv_gradients::weight(&mut build, &node),
+        "MaxPoolGrad" => pool_gradients::max(&mut build, &node),
+        "AveragePoolGrad" => pool_gradients::average(&mut build, &node),
+        _ => Err("lsqc has no spelling for this op".to_owned()),
+    }
+}
+
+/// Lets `new` stand for `old`, with its name and role: names and roles are what the step graph's users hold on to.
+fn take_over(graph: &mut Graph, old: ValueId, new: ValueId) {
+    let role = std::mem::take(&mut graph[old].role);
+    let ty = graph[old].ty.clone();
+    graph.replace(old, new);
+    // Where an Identity carries an output's name, it is the output now.
+    let name = graph[old].name().to_owned();
+    let holder = graph
+        .outputs()
+        .iter()
+        .copied()
+        .find(|&output| graph[output].name() == name && output != old)
+        .unwrap_or(new);
+    graph[holder].role = role;
+    if graph[holder].ty.is_none() {
+        graph[holder].ty = ty;
+    }
+}
+
+/// Operand `index` of a node of the domain `lsqc`.
+fn operand(node: &crate::ir::Node, index: usize) -> Result<ValueId, String> {
+    node.input(index).ok_or_else(|| format!("operand {index} is missing"))
+}

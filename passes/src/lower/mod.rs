@@ -1,0 +1,118 @@
+//! From a trained network to the file that a runtime runs in integers, and the graphs that prove it right.
+//!
+//! `fold-batch-norms` and `snap-biases` still work on fake quantizers: what they leave is what the lowered file must compute. `lower-ort`
+//! writes integers. `cut-at-quantizers` takes the fake-quantized graph apart into layers for the proof.
+
+mod cut_at_quantizers;
+mod fold_batch_norms;
+mod lower_ort;
+mod snap_biases;
+mod widen_to_double;
+
+pub use cut_at_quantizers::{CUT_AT_QUANTIZERS, LEVELS_IN};
+pub use fold_batch_norms::FOLD_BATCH_NORMS;
+pub use lower_ort::LOWER_ORT;
+pub use snap_biases::{SNAP_BIASES, accumulator_grid};
+pub use widen_to_double::WIDEN_TO_DOUBLE;
+
+use crate::ir::{Graph, Node, NodeId, Tensor, ValueId};
+use crate::ops::Quantizer;
+
+/// Bits to the left that a level is shifted to fill int8: 8 − b. It costs nothing and makes the bias grid finer.
+#[must_use]
+pub fn storage_shift(bits: u32) -> u32 {
+    8 - bits
+}
+
+/// One activation quantizer of the fake-quantized graph and what it became.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LevelSite {
+    /// The fake-quantized value.
+    pub value: String,
+    /// The float value before it.
+    pub source: String,
+    /// The uint8 tensor of the lowered graph that holds its levels.
+    pub levels: String,
+    /// The step s.
+    pub step: f32,
+    /// The zero point: 0 for unsigned levels, 128 for signed ones.
+    pub zero_point: u8,
+    /// The range of the levels, zero point included.
+    pub range: (u8, u8),
+}
+
+/// Where the lowered graph's levels are; `lower-ort` leaves this in its context.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LevelSites(pub Vec<LevelSite>);
+
+/// A fake quantizer with a constant step.
+pub(crate) struct Fixed {
+    /// What it quantizes.
+    pub x: ValueId,
+    /// Its result.
+    pub y: ValueId,
+    /// The value of the step.
+    pub step_value: ValueId,
+    /// The steps; one unless it varies along an axis.
+    pub steps: Vec<f32>,
+    /// Range and axis.
+    pub quantizer: Quantizer,
+}
+
+impl Fixed {
+    /// Reads a node as a fake quantizer whose step is constant.
+    pub fn of(graph: &Graph, node: &Node) -> Option<Fixed> {
+        if !node.op.is_lsqc("FakeQuantize") {
+            return None;
+        }
+        let (x, step_value, y) = (node.input(0)?, node.input(1)?, node.output(0)?);
+        let steps = graph[step_value].constant().and_then(Tensor::to_f32)?;
+        Some(Fixed {
+            x,
+            y,
+            step_value,
+            steps,
+            quantizer: Quantizer::of(node).ok()?,
+        })
+    }
+
+    /// The fake quantizer that makes `value`.
+    pub fn behind(graph: &Graph, value: ValueId) -> Option<(NodeId, Fixed)> {
+        let (id, node) = graph.producer(value)?;
+        Some((id, Fixed::of(graph, node)?))
+    }
+
+    /// The only step.
+    pub fn step(&self) -> Option<f32> {
+        match self.steps[..] {
+            [step] => Some(step),
+            _ => None,
+        }
+    }
+
+    /// The step of element `index` of a tensor of `shape`.
+    pub fn step_at(&self, shape: &[usize], index: usize) -> f32 {
+        let along = self
+            .quantizer
+            .axis
+            .and_then(|axis| usize::try_from(axis).ok())
+            .map_or(0, |axis| {
+                let inner: usize = shape.iter().skip(axis + 1).product();
+                (index / inner.max(1)) % self.steps.len().max(1)
+            });
+        self.steps.get(along).copied().unwrap_or(f32::NAN)
+    }
+
+    /// The levels v̄ of a constant, computed as the fake quantizer does: divide, clip, round half to even.
+    pub fn levels(&self, tensor: &Tensor) -> Option<Vec<i32>> {
+        let (lo, hi) = self.quantizer.range.bounds();
+        let values = tensor.to_f32()?;
+        let level = |(index, v): (usize, &f32)| {
+            let level = (v / self.step_at(tensor.shape(), index)).clamp(lo, hi).round_ties_even();
+            // NaN only where the weight is NaN, which training has refused.
+            #[allow(clippy::cast_possible_truncation)]
+            (!level.is_nan()).then_some(level as i32)
+        };
+        values.iter().enumerate().map(level).collect()
+    }
+}

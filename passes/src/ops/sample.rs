@@ -1,0 +1,96 @@
+//! Sample cases of an op: on these the generic check compares its gradient with finite differences, and engines with each other.
+
+use crate::ir::{Attribute, Tensor};
+
+/// One node with operands.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// What is special about the case.
+    pub about: &'static str,
+    /// The operands; `None` where an optional one is left out.
+    pub inputs: Vec<Option<Operand>>,
+    /// The attributes.
+    pub attributes: Vec<Attribute>,
+    /// How many results the node has.
+    pub results: usize,
+}
+
+/// One operand of a sample.
+#[derive(Clone, Debug)]
+pub struct Operand {
+    /// The elements.
+    pub tensor: Tensor,
+    /// Is the gradient with respect to it checked? Else it is a constant of the graph.
+    pub varies: bool,
+}
+
+impl Sample {
+    /// A case without operands yet, of one result.
+    #[must_use]
+    pub fn new(about: &'static str) -> Sample {
+        Sample {
+            about,
+            inputs: vec![],
+            attributes: vec![],
+            results: 1,
+        }
+    }
+
+    /// Adds an operand of this shape whose gradient is checked: distinct values spread over [-1, 1], none near zero, none near another.
+    #[must_use]
+    pub fn x(self, shape: &[usize]) -> Sample {
+        self.x_in(shape, -1.0, 1.0)
+    }
+
+    /// The same, spread over [lo, hi].
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+    pub fn x_in(mut self, shape: &[usize], lo: f32, hi: f32) -> Sample {
+        let count: usize = shape.iter().product();
+        // Multiples of an irrational number, modulo 1, are spread evenly and differ from each other.
+        let salt = self.inputs.len() as f64 * 0.317;
+        let values = (0..count).map(|i| {
+            let t = ((i as f64 + 1.0).mul_add(0.618_033_988_749_894_9, salt)).fract() as f32;
+            lo + (hi - lo) * t
+        });
+        self.inputs.push(Some(Operand {
+            tensor: Tensor::new(shape, values.collect()),
+            varies: true,
+        }));
+        self
+    }
+
+    /// Adds an operand with these elements whose gradient is checked.
+    #[must_use]
+    pub fn values(mut self, tensor: Tensor) -> Sample {
+        self.inputs.push(Some(Operand { tensor, varies: true }));
+        self
+    }
+
+    /// Adds a constant operand.
+    #[must_use]
+    pub fn constant(mut self, tensor: Tensor) -> Sample {
+        self.inputs.push(Some(Operand { tensor, varies: false }));
+        self
+    }
+
+    /// Leaves an optional operand out.
+    #[must_use]
+    pub fn none(mut self) -> Sample {
+        self.inputs.push(None);
+        self
+    }
+
+    /// Adds an attribute.
+    #[must_use]
+    pub fn attr(mut self, name: &str, value: impl Into<crate::ir::Attr>) -> Sample {
+        self.attributes.push(Attribute::new(name, value));
+        self
+    }
+
+    /// Sets the number of results.
+    #[must_use]
+    pub fn results(self, results: usize) -> Sample {
+        Sample { results, ..self }
+    }
+}

@@ -1,0 +1,139 @@
+//! Quantizers: where they stand, how many bits they have, how their steps start.
+
+mod flip_gammas;
+mod place_quantizers;
+mod set_steps;
+pub mod step_size;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use flip_gammas::FLIP_GAMMAS;
+pub use place_quantizers::PLACE_QUANTIZERS;
+pub use set_steps::SET_STEPS;
+
+/// Bits of a layer's weight and of its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bits {
+    /// Of the weight, 2 to 8.
+    pub weight: u32,
+    /// Of the input activation, 2 to 8.
+    pub activation: u32,
+}
+
+/// What the user asks for one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerRule {
+    /// Quantize it to these bits.
+    Quantize(Bits),
+    /// Leave it in floats.
+    Float,
+}
+
+/// What a residual add takes and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Placement {
+    /// 8 bits at the add; the conv after it requantizes to its own bits.
+    #[default]
+    EightBitAdds,
+    /// The shortcut adds the very levels that the conv beside it takes.
+    Shared,
+    /// As the paper: quantizers only at the inputs of weighted ops; adds and pools stay float.
+    Paper,
+}
+
+/// Bits of the first and the last weighted layers, and of what adds and average pools take (arXiv 1902.08153, section 2.3).
+pub const EDGE_BITS: u32 = 8;
+
+/// What `place-quantizers` is asked for.
+#[derive(Clone)]
+pub struct QuantizePlan {
+    /// Bits of every layer that nothing else is said about.
+    pub bits: Bits,
+    /// What residual adds do.
+    pub placement: Placement,
+    /// What the user says of a layer, by its name.
+    pub rule: LayerRules,
+}
+
+/// What the user says of a layer of this name; `None`: nothing.
+pub type LayerRules = Arc<dyn Fn(&str) -> Option<LayerRule>>;
+
+impl Default for QuantizePlan {
+    fn default() -> QuantizePlan {
+        QuantizePlan {
+            bits: Bits {
+                weight: EDGE_BITS,
+                activation: EDGE_BITS,
+            },
+            placement: Placement::default(),
+            rule: Arc::new(|_| None),
+        }
+    }
+}
+
+/// One quantized layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// The node, as messages call it.
+    pub name: String,
+    /// Its op.
+    pub op: String,
+    /// Its bits.
+    pub bits: Bits,
+    /// Is there a path from an input on which it is the first weighted layer?
+    pub first: bool,
+    /// Is there a path to an output on which it is the last?
+    pub last: bool,
+    /// The quantized weight.
+    pub weight: String,
+    /// The quantized input.
+    pub input: String,
+}
+
+/// One activation quantizer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The quantized value; its step is `<value>/step`.
+    pub value: String,
+    /// The float value whose distribution it quantizes, as the unquantized graph names it.
+    pub source: String,
+    /// Bits.
+    pub bits: u32,
+    /// Does the graph prove the source at least 0?
+    pub non_negative: bool,
+    /// The site whose step this one shares, if it has none of its own.
+    pub shares: Option<String>,
+}
+
+/// Where `place-quantizers` put quantizers; it leaves this in its context.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sites {
+    /// The quantized layers, in graph order.
+    pub layers: Vec<Layer>,
+    /// The activation quantizers, in graph order.
+    pub activations: Vec<Site>,
+}
+
+/// A step and a sign for each activation quantizer, by the name of the quantized value; `set-steps` takes it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ActivationSteps(pub BTreeMap<String, (f32, Sign)>);
+
+/// Does a quantizer have levels below 0?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// −Q_N = −2^(b−1).
+    Signed,
+    /// −Q_N = 0.
+    Unsigned,
+}
+
+/// How a step starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum StepInit {
+    /// 2·mean|v|/√Q_P, as the paper.
+    #[default]
+    Lsq,
+    /// The step of the least mean squared error.
+    MinMse,
+}

@@ -1,0 +1,398 @@
+//! Places fake quantizers for the runtime that will run the file, before training.
+//!
+//! Every weighted op takes a quantized weight and a quantized input. Beyond the paper, adds, concats and average pools between quantized
+//! layers take 8-bit inputs, so that a runtime can compute them in integers (placement `q8`; with `shared` an add takes the levels that the
+//! op beside it takes). A value is quantized once, to the most bits that any of its users asks for; a user of fewer bits takes a second
+//! quantizer behind the first, because a runtime fuses an op only into one quantizer. Ops that only move values (reshapes, MaxPool) are
+//! looked through: the quantizer stands before them. All inputs of a concat share one step.
+//!
+//! It refuses, with a note: weighted ops whose weight is no constant float matrix or filter, layers that the user leaves float, and
+//! joins with a float neighbour.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::{Bits, EDGE_BITS, Layer, LayerRule, Placement, QuantizePlan, Site, Sites};
+use crate::analyze::{Weighted, surely_non_negative, weighted};
+use crate::ir::{DType, Graph, Model, NodeId, Op, Tensor, ValueId};
+use crate::ops::{self, Quant, QuantRange, Quantizer};
+use crate::pass::{Changed, Pass, PassCx, PassError};
+
+/// The pass.
+pub static PLACE_QUANTIZERS: Pass = Pass {
+    name: "place-quantizers",
+    about: "insert fake quantizers where the target runtime will quantize",
+    needs: "weights are constants; types are inferred",
+    gives: "lsqc.FakeQuantize on every weight and activation that is quantized, its step still unset",
+    run,
+};
+
+fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
+    let plan: QuantizePlan = cx.get();
+    let graph = &mut model.graph;
+    let layers = choose_layers(graph, &plan, cx);
+    if layers.is_empty() {
+        return Err(
+            PassError::new("there is nothing to quantize: no Conv, Gemm or MatMul with a constant float weight").help(
+                "`lsqc opt MODEL --emit text` shows the ops of the model; layers set to \"float\" in lsqc.toml are left out",
+            ),
+        );
+    }
+    let joins = choose_joins(graph, &layers, plan.placement);
+    let mut placer = Placer::new(graph, &layers, &joins, plan.placement);
+    placer.demand_all();
+    let mut sites = placer.place();
+    for layer in &layers {
+        let weight = quantize_weight(graph, layer);
+        let node = &graph[layer.op.node];
+        let input = node.input(0).map(|input| graph[input].name().to_owned()).unwrap_or_default();
+        sites.layers.push(Layer {
+            name: node.label(graph).into_owned(),
+            op: node.op.to_string(),
+            bits: layer.bits,
+            first: layer.first,
+            last: layer.last,
+            weight: graph[weight].name().to_owned(),
+            input,
+        });
+    }
+    cx.set(sites);
+    Ok(Changed::Yes)
+}
+
+struct Chosen {
+    op: Weighted,
+    bits: Bits,
+    first: bool,
+    last: bool,
+}
+
+/// The weighted ops that are quantized. First and last layers have 8 bits, unless the user says otherwise of one by name.
+fn choose_layers(graph: &Graph, plan: &QuantizePlan, cx: &mut PassCx) -> Vec<Chosen> {
+    let (firsts, lasts) = edge_layers(graph);
+    let mut chosen = Vec::new();
+    for id in graph.node_ids() {
+        let op = match weighted(graph, id) {
+            Ok(op) => op,
+            Err(None) => continue,
+            Err(Some(why)) => {
+                cx.note(graph, id, format!("stays in floats: {why}"));
+                continue;
+            }
+        };
+        let (first, last) = (firsts.contains(&id), lasts.contains(&id));
+        let edge = Bits {
+            weight: EDGE_BITS,
+            activation: EDGE_BITS,
+        };
+        let default = if first || last { edge } else { plan.bits };
+        match (plan.rule)(&graph[id].label(graph)) {
+            Some(LayerRule::Float) => cx.note(graph, id, "stays in floats: the configuration says so"),
+            Some(LayerRule::Quantize(bits)) => chosen.push(Chosen { op, bits, first, last }),
+            None => chosen.push(Chosen {
+                op,
+                bits: default,
+                first,
+                last,
+            }),
+        }
+    }
+    chosen
+}
+
+/// Weighted ops with no weighted op before them on some path from an input, and those with none after them on some path to an output.
+fn edge_layers(graph: &Graph) -> (HashSet<NodeId>, HashSet<NodeId>) {
+    let is_weighted = |id: NodeId| matches!(ops::quant(&graph[id]), Quant::Weighted { .. });
+    let (mut firsts, mut lasts) = (HashSet::new(), HashSet::new());
+    let mut fresh: HashSet<ValueId> = graph
+        .inputs()
+        .iter()
+        .copied()
+        .filter(|&input| graph[input].initial().is_none())
+        .collect();
+    for (id, node) in graph.nodes() {
+        if !node.inputs().iter().flatten().any(|input| fresh.contains(input)) {
+            continue;
+        }
+        if is_weighted(id) {
+            firsts.insert(id);
+        } else {
+            fresh.extend(node.outputs().iter().flatten());
+        }
+    }
+    let mut open: HashSet<ValueId> = graph.outputs().iter().copied().collect();
+    for (id, node) in graph.nodes().rev() {
+        if !node.outputs().iter().flatten().any(|output| open.contains(output)) {
+            continue;
+        }
+        if is_weighted(id) {
+            lasts.insert(id);
+        } else {
+            open.extend(node.inputs().iter().flatten());
+        }
+    }
+    (firsts, lasts)
+}
+
+/// Adds, concats and average pools that can be computed in integers: some input comes from a quantized layer or another join, and every
+/// use of the result, seen through clamps and moves, is a quantized layer or another join.
+fn choose_joins(graph: &Graph, layers: &[Chosen], placement: Placement) -> HashSet<NodeId> {
+    if placement == Placement::Paper {
+        return HashSet::new();
+    }
+    let quantized: HashSet<NodeId> = layers.iter().map(|layer| layer.op.node).collect();
+    let is_data = |value: &ValueId| graph[*value].initial().is_none();
+    let is_float = |value: &ValueId| graph[*value].ty.as_ref().is_some_and(|ty| ty.dtype == DType::F32);
+    let candidate = |id: NodeId| {
+        let node = &graph[id];
+        matches!(ops::quant(node), Quant::Joins | Quant::Inputs)
+            && node.inputs().iter().flatten().all(|v| is_data(v) && is_float(v))
+    };
+    let mut joins: HashSet<NodeId> = graph.node_ids().filter(|&id| candidate(id)).collect();
+    loop {
+        let good = |id: &NodeId| {
+            let node = &graph[*id];
+            let from = node
+                .inputs()
+                .iter()
+                .flatten()
+                .any(|&input| comes_from(graph, input, &quantized, &joins));
+            let result = node.output(0);
+            from && result.is_some_and(|result| goes_to(graph, result, &quantized, &joins))
+        };
+        let kept: HashSet<NodeId> = joins.iter().copied().filter(good).collect();
+        if kept.len() == joins.len() {
+            return kept;
+        }
+        joins = kept;
+    }
+}
+
+fn comes_from(graph: &Graph, mut value: ValueId, quantized: &HashSet<NodeId>, joins: &HashSet<NodeId>) -> bool {
+    loop {
+        let Some((id, node)) = graph.producer(value) else {
+            return false;
+        };
+        if quantized.contains(&id) || joins.contains(&id) {
+            return true;
+        }
+        let passes = matches!(ops::quant(node), Quant::Transparent | Quant::Clamp) || node.op.is("BatchNormalization");
+        let Some(input) = node.input(0).filter(|_| passes) else {
+            return false;
+        };
+        value = input;
+    }
+}
+
+fn goes_to(graph: &Graph, value: ValueId, quantized: &HashSet<NodeId>, joins: &HashSet<NodeId>) -> bool {
+    let mut pending = vec![value];
+    let mut seen = HashSet::new();
+    while let Some(value) = pending.pop() {
+        if graph.outputs().contains(&value) || graph[value].uses().is_empty() {
+            return false;
+        }
+        for used in graph[value].uses() {
+            let node = &graph[used.node];
+            if used.is_capture() {
+                return false;
+            }
+            if quantized.contains(&used.node) && used.index == 0 || joins.contains(&used.node) {
+                continue;
+            }
+            match (ops::quant(node), node.output(0)) {
+                (Quant::Transparent | Quant::Clamp, Some(output)) if used.index == 0 => {
+                    if seen.insert(output) {
+                        pending.push(output);
+                    }
+                }
+                _ => return false,
+            }
+        }
+    }
+    true
+}
+
+/// A place where a quantized value is taken: operand `1` of node `0`.
+type Edge = (NodeId, usize);
+
+struct Placer<'a> {
+    graph: &'a mut Graph,
+    layers: &'a [Chosen],
+    joins: &'a HashSet<NodeId>,
+    placement: Placement,
+    quantized: HashMap<NodeId, u32>,
+    /// For each value to quantize: the bits that are asked for, and by whom.
+    demands: BTreeMap<ValueId, BTreeMap<u32, BTreeSet<Edge>>>,
+    /// Values whose quantizers share a step, by concat.
+    concats: BTreeMap<ValueId, NodeId>,
+}
+
+impl<'a> Placer<'a> {
+    fn new(graph: &'a mut Graph, layers: &'a [Chosen], joins: &'a HashSet<NodeId>, placement: Placement) -> Placer<'a> {
+        let quantized = layers.iter().map(|layer| (layer.op.node, layer.bits.activation)).collect();
+        Placer {
+            graph,
+            layers,
+            joins,
+            placement,
+            quantized,
+            demands: BTreeMap::new(),
+            concats: BTreeMap::new(),
+        }
+    }
+
+    fn demand_all(&mut self) {
+        for layer in self.layers {
+            self.demand((layer.op.node, 0), layer.bits.activation);
+        }
+        let joins: Vec<NodeId> = self.graph.node_ids().filter(|id| self.joins.contains(id)).collect();
+        for &join in &joins {
+            let is_concat = self.graph[join].op.is("Concat");
+            for index in 0..self.graph[join].inputs().len() {
+                let Some(root) = self.demand_join((join, index)) else {
+                    continue;
+                };
+                if is_concat {
+                    self.concats.entry(root).or_insert(join);
+                }
+            }
+        }
+    }
+
+    /// Asks for `bits` on what `edge` takes; gives the value that is quantized for it.
+    fn demand(&mut self, edge: Edge, bits: u32) -> Option<ValueId> {
+        let (edge, root) = self.root(edge)?;
+        self.demands.entry(root).or_default().entry(bits).or_default().insert(edge);
+        Some(root)
+    }
+
+    fn demand_join(&mut self, edge: Edge) -> Option<ValueId> {
+        let (moved, root) = self.root(edge)?;
+        let is_add = self.graph[edge.0].op.is("Add");
+        let beside = self.demands.get(&root).and_then(|asked| asked.keys().next_back().copied());
+        let bits = match (self.placement, beside) {
+            (Placement::Shared, Some(bits)) if is_add => bits,
+            _ => EDGE_BITS,
+        };
+        self.demands.entry(root).or_default().entry(bits).or_default().insert(moved);
+        Some(root)
+    }
+
+    /// Looks through ops that only move values, as long as all that they give is taken by quantized ops.
+    fn root(&self, edge: Edge) -> Option<(Edge, ValueId)> {
+        let (mut edge, mut value) = (edge, self.graph[edge.0].input(edge.1)?);
+        let looks_through = self.placement != Placement::Paper;
+        loop {
+            if !looks_through {
+                break;
+            }
+            let Some((id, node)) = self.graph.producer(value) else { break };
+            let Some(input) = node.input(0) else { break };
+            if ops::quant(node) != Quant::Transparent || self.graph[input].initial().is_some() || !self.all_quantized(value) {
+                break;
+            }
+            (edge, value) = ((id, 0), input);
+        }
+        if self.graph[value].initial().is_some() {
+            return None;
+        }
+        Some((edge, value))
+    }
+
+    fn all_quantized(&self, value: ValueId) -> bool {
+        let taken = |used: &crate::ir::Use| {
+            let is_layer = used.index == 0 && self.quantized.contains_key(&used.node);
+            let node = &self.graph[used.node];
+            let moved = ops::quant(node) == Quant::Transparent && used.index == 0;
+            !used.is_capture()
+                && (is_layer || self.joins.contains(&used.node) || moved && node.output(0).is_some_and(|v| self.all_quantized(v)))
+        };
+        !self.graph.outputs().contains(&value) && self.graph[value].uses().iter().all(taken)
+    }
+
+    fn place(mut self) -> Sites {
+        let mut sites = Sites::default();
+        let mut shared: HashMap<NodeId, (ValueId, String, u32)> = HashMap::new();
+        let demands = std::mem::take(&mut self.demands);
+        let made: HashMap<ValueId, usize> = self
+            .graph
+            .node_ids()
+            .enumerate()
+            .flat_map(|(at, id)| self.graph[id].outputs().iter().flatten().map(move |&v| (v, at)))
+            .collect();
+        let mut roots: Vec<(ValueId, BTreeMap<u32, BTreeSet<Edge>>)> = demands.into_iter().collect();
+        roots.sort_by_key(|(root, _)| made.get(root).map_or(0, |at| at + 1));
+        for (root, asked) in roots {
+            let source = self.graph[root].name().to_owned();
+            let non_negative = surely_non_negative(self.graph, root);
+            let mut last = root;
+            for (rank, (&bits, edges)) in asked.iter().rev().enumerate() {
+                let of_concat = if rank == 0 { self.concats.get(&root).copied() } else { None };
+                let group = of_concat
+                    .and_then(|concat| shared.get(&concat).cloned())
+                    .filter(|(_, _, of)| *of == bits);
+                let (value, step) = self.quantizer(last, &source, bits, group.as_ref().map(|(step, ..)| *step));
+                let name = self.graph[value].name().to_owned();
+                if let (Some(concat), None) = (of_concat, &group) {
+                    shared.insert(concat, (step, name.clone(), bits));
+                }
+                for &(node, index) in edges {
+                    self.graph.set_input(node, index, Some(value));
+                }
+                let shares = group.map(|(_, with, _)| with);
+                sites.activations.push(Site {
+                    value: name,
+                    source: source.clone(),
+                    bits,
+                    non_negative,
+                    shares,
+                });
+                if self.placement != Placement::Paper {
+                    last = value;
+                }
+            }
+        }
+        sites
+    }
+
+    fn quantizer(&mut self, input: ValueId, source: &str, bits: u32, step: Option<ValueId>) -> (ValueId, ValueId) {
+        let base = format!("{source}/q{bits}");
+        let step = step.unwrap_or_else(|| self.graph.add_constant(&format!("{base}/step"), Tensor::scalar(f32::NAN)));
+        let range = QuantRange { bits, signed: true };
+        (fake_quantize(self.graph, input, step, range, None, &base), step)
+    }
+}
+
+/// Adds a fake quantizer named after its result.
+fn fake_quantize(graph: &mut Graph, x: ValueId, step: ValueId, range: QuantRange, axis: Option<i64>, base: &str) -> ValueId {
+    let attributes = Quantizer { range, axis, gain: 1.0 }.attributes();
+    let value = graph.insert(Op::lsqc("FakeQuantize"), &[x, step], attributes, base);
+    graph[value].ty = graph[x].ty.clone();
+    if let Some(node) = graph[value].producer() {
+        graph[node].name = graph[value].name().to_owned();
+    }
+    value
+}
+
+/// The quantized weight of a layer; layers that share a weight and its bits share the quantizer.
+fn quantize_weight(graph: &mut Graph, layer: &Chosen) -> ValueId {
+    let Weighted {
+        node,
+        weight,
+        weight_index,
+        ..
+    } = layer.op;
+    let range = QuantRange {
+        bits: layer.bits.weight,
+        signed: true,
+    };
+    let base = format!("{}/q{}", graph[weight].name(), layer.bits.weight);
+    let present = graph
+        .find(&base)
+        .filter(|&value| graph.producer(value).is_some_and(|(_, node)| node.op.is_lsqc("FakeQuantize")));
+    let quantized = present.unwrap_or_else(|| {
+        let step = graph.add_constant(&format!("{base}/step"), Tensor::scalar(f32::NAN));
+        fake_quantize(graph, weight, step, range, None, &base)
+    });
+    graph.set_input(node, weight_index, Some(quantized));
+    quantized
+}

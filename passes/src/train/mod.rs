@@ -1,0 +1,69 @@
+//! From a quantized network to one graph that takes a training step: loss, gradients, update.
+
+mod attach_loss;
+mod attach_optimizer;
+mod choose_parameters;
+mod differentiate;
+mod use_batch_statistics;
+
+use std::collections::BTreeMap;
+
+pub use attach_loss::ATTACH_LOSS;
+pub use attach_optimizer::ATTACH_OPTIMIZER;
+pub use choose_parameters::CHOOSE_PARAMETERS;
+pub use differentiate::DIFFERENTIATE;
+pub use use_batch_statistics::USE_BATCH_STATISTICS;
+
+use crate::ir::Model;
+
+/// Names of the step graph's own inputs and outputs.
+pub mod names {
+    /// Class labels, int64 `[N]`.
+    pub const LABEL: &str = "label";
+    /// The learning rate, float scalar.
+    pub const LEARNING_RATE: &str = "learning_rate";
+    /// The loss, float scalar.
+    pub const LOSS: &str = "loss";
+    /// Where the teacher's values live.
+    pub const TEACHER: &str = "teacher/";
+    /// Prefix of the value that an input has after the step.
+    pub const NEXT: &str = "next/";
+    /// Prefix of the momentum of a parameter.
+    pub const MOMENTUM: &str = "momentum/";
+    /// Prefix of a gradient.
+    pub const GRADIENT: &str = "grad/";
+    /// Prefix of a batch's mean and biased variance.
+    pub const BATCH_STATISTIC: &str = "batch/";
+}
+
+/// What the network is trained towards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Loss {
+    /// Cross-entropy with the labels.
+    CrossEntropy,
+    /// Kullback-Leibler divergence from the teacher's distribution, at temperature 1.
+    Distillation,
+    /// Both, 1 : 1.
+    #[default]
+    Both,
+}
+
+/// What `attach-loss` is asked for.
+#[derive(Clone, Default)]
+pub struct LossPlan {
+    /// The loss.
+    pub loss: Loss,
+    /// The float network, with inputs and outputs named as the student's; needed to distil.
+    pub teacher: Option<Model>,
+}
+
+/// What `attach-optimizer` is asked for: SGD with momentum, v ← μ·v + ∂ + λ·p, p ← p − η·v.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OptimizerPlan {
+    /// Momentum μ.
+    pub momentum: f32,
+    /// Weight decay λ, by the name of the parameter; none for those not named.
+    pub weight_decay: BTreeMap<String, f32>,
+    /// The least value of a parameter, by name.
+    pub floors: BTreeMap<String, f32>,
+}

@@ -1,0 +1,117 @@
+//! Bit widths: `3`, or `w3a4` for weights and activations apart; 2 to 8 each.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+/// The fewest bits: at 1 a signed weight would be −1 or 0.
+const MIN: u8 = 2;
+/// The most: levels are bytes.
+const MAX: u8 = 8;
+
+/// Bits of weights and activations, each 2 to 8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bits {
+    weights: u8,
+    activations: u8,
+}
+
+impl Bits {
+    /// Bits of weights and activations.
+    ///
+    /// # Errors
+    /// If one is not 2 to 8.
+    pub fn new(weights: u8, activations: u8) -> Result<Bits, String> {
+        for bits in [weights, activations] {
+            if !(MIN..=MAX).contains(&bits) {
+                return Err(format!("{bits} bits: weights and activations take {MIN} to {MAX}"));
+            }
+        }
+        Ok(Bits { weights, activations })
+    }
+
+    /// Of the weights.
+    #[must_use]
+    pub fn weights(self) -> u8 {
+        self.weights
+    }
+
+    /// Of the activations.
+    #[must_use]
+    pub fn activations(self) -> u8 {
+        self.activations
+    }
+}
+
+impl FromStr for Bits {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Bits, String> {
+        let wrong =
+            || format!("\"{text}\" is no bit width: write 3, or w3a4 for weights and activations apart, each {MIN} to {MAX}");
+        let number = |digits: &str| -> Result<u8, String> {
+            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            digits.parse().ok().filter(|_| plain).ok_or_else(wrong)
+        };
+        match text.strip_prefix('w') {
+            None => number(text).and_then(|bits| Bits::new(bits, bits)),
+            Some(rest) => {
+                let (weights, activations) = rest.split_once('a').ok_or_else(wrong)?;
+                Bits::new(number(weights)?, number(activations)?)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Bits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "w{}a{}", self.weights, self.activations)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Bits, D::Error> {
+        struct BitsVisitor;
+
+        impl Visitor<'_> for BitsVisitor {
+            type Value = Bits;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bits such as 3 or \"w3a4\"")
+            }
+
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Bits, E> {
+                value.to_string().parse().map_err(E::custom)
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<Bits, E> {
+                value.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_any(BitsVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_spellings() {
+        assert_eq!("3".parse(), Bits::new(3, 3));
+        assert_eq!("w2a8".parse(), Bits::new(2, 8));
+        assert_eq!("w2a8".parse::<Bits>().unwrap().to_string(), "w2a8");
+    }
+
+    #[test]
+    fn refusals() {
+        for text in ["1", "9", "w1a4", "w4a9", "0"] {
+            assert!(text.parse::<Bits>().unwrap_err().contains("2 to 8"), "{text}");
+        }
+        for text in ["x", "", "w3", "a4", "w3a", "-3", "+3", "3.0", "w 3a4", "300", "W3A4"] {
+            assert!(text.parse::<Bits>().unwrap_err().contains("no bit width"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The command line of `quantize`, and the parts of it that other commands share.
+//!
+//! Nothing has a default here: what is absent is asked of `lsqc.toml`, then of [`super::Plan`].
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args};
+
+use super::bits::Bits;
+use super::choices::{BatchNorm, EngineChoice, Init, LossChoice, Placement, Target};
+
+/// Where data comes from.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DataFlags {
+    /// Data to train on: a .npz file, a pair IMAGES,LABELS of idx files, or a folder with either
+    #[arg(long, value_name = "FILE|DIR", help_heading = "Data")]
+    pub data: Option<String>,
+    /// Data to measure on [default: the folder's test files, or a part of --data]
+    #[arg(long, value_name = "FILE|DIR", help_heading = "Data")]
+    pub test: Option<String>,
+    /// Settings [default: lsqc.toml beside the model, if it is there]
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub config: Option<PathBuf>,
+}
+
+/// What runs graphs.
+#[derive(Args, Clone, Debug, Default)]
+pub struct EngineFlags {
+    /// What runs the graphs [default: auto]
+    #[arg(long, value_enum, value_name = "ENGINE", help_heading = "Engine")]
+    pub engine: Option<EngineChoice>,
+    /// The ONNX Runtime library to use [default: ORT_DYLIB_PATH, the Python environment's, the system's]
+    #[arg(long, value_name = "FILE", help_heading = "Engine")]
+    pub ort_lib: Option<PathBuf>,
+    /// Threads for the engine [default: one per core]
+    #[arg(long, value_name = "N", help_heading = "Engine")]
+    pub threads: Option<usize>,
+}
+
+/// What `lsqc quantize` is told.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Flags {
+    /// The float model, an ONNX file
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+
+    /// Bits of weights and activations, 2 to 8: 3, or w3a4 for each apart [default: 8]
+    #[arg(long, short, value_name = "BITS", help_heading = "Quantization", allow_hyphen_values = true)]
+    pub bits: Option<Bits>,
+    /// Where quantizers stand at residual additions [default: q8]
+    #[arg(long, value_enum, value_name = "PLACEMENT", help_heading = "Quantization")]
+    pub placement: Option<Placement>,
+    /// The runtime that the result is spelled for [default: ort]
+    #[arg(long, value_enum, value_name = "TARGET", help_heading = "Quantization")]
+    pub target: Option<Target>,
+    /// How step sizes start [default: lsq; mse with --epochs 0]
+    #[arg(long, value_enum, value_name = "INIT", help_heading = "Quantization")]
+    pub init: Option<Init>,
+
+    /// Where data comes from.
+    #[command(flatten)]
+    pub data: DataFlags,
+    /// The part of the data that is measured on where no test data is given, between 0 and 1 [default: 0.1]
+    #[arg(long, value_name = "FRACTION", help_heading = "Data", allow_negative_numbers = true)]
+    pub test_fraction: Option<f64>,
+    /// Refuse to run on noise where there is no data
+    #[arg(long, action = ArgAction::SetTrue, help_heading = "Data")]
+    pub require_data: bool,
+
+    /// What training minimises [default: auto]
+    #[arg(long, value_enum, value_name = "LOSS", help_heading = "Training")]
+    pub loss: Option<LossChoice>,
+    /// Times to go through the data; 0 calibrates only [default: 3]
+    #[arg(long, value_name = "N", help_heading = "Training", conflicts_with = "steps")]
+    pub epochs: Option<u32>,
+    /// Batches to train on, instead of --epochs
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub steps: Option<u64>,
+    /// Samples in a batch [default: 128]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub batch: Option<usize>,
+    /// The learning rate at the start; it decays along a cosine [default: 0.01; 0.001 for w8a8]
+    #[arg(long, value_name = "LR", help_heading = "Training", allow_negative_numbers = true)]
+    pub lr: Option<f64>,
+    /// Weight decay [default: by the weights' bits]
+    #[arg(long, value_name = "DECAY", help_heading = "Training", allow_negative_numbers = true)]
+    pub weight_decay: Option<f64>,
+    /// Decides every random choice [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub seed: Option<u64>,
+    /// BatchNorm in training [default: batch]
+    #[arg(long, value_enum, value_name = "BN", help_heading = "Training")]
+    pub bn: Option<BatchNorm>,
+
+    /// What runs graphs.
+    #[command(flatten)]
+    pub engine: EngineFlags,
+
+    /// Images on which every layer is proven [default: 256]
+    #[arg(long, value_name = "N", help_heading = "Checks")]
+    pub proof_images: Option<usize>,
+    /// Fail (exit code 3) if more points of top-1 are lost
+    #[arg(long, value_name = "POINTS", help_heading = "Checks", allow_negative_numbers = true)]
+    pub max_drop: Option<f64>,
+
+    /// The integer model [default: <model>.w<W>a<A>.onnx in the current folder]
+    #[arg(long, short, value_name = "FILE", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+    /// The report, as JSON [default: beside the integer model, .report.json]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub report: Option<PathBuf>,
+    /// Also write the trained fake-quantized model
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub emit_fakequant: Option<PathBuf>,
+    /// Also write the training-step graph and step.json, which says what its inputs and outputs are
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub emit_step: Option<PathBuf>,
+    /// The training-step graph also gives gradients
+    #[arg(long, action = ArgAction::SetTrue, help_heading = "Output", requires = "emit_step")]
+    pub emit_gradients: bool,
+    /// Say nothing but warnings and errors
+    #[arg(long, short, action = ArgAction::SetTrue, help_heading = "Output")]
+    pub quiet: bool,
+}

@@ -1,0 +1,17 @@
+//! What a run is asked to do: flags and `lsqc.toml`, merged and validated into one [`Plan`].
+//!
+//! [`Flags`] is what the command line says, [`file::File`] what `lsqc.toml` says; a flag wins over the file, the file over the default.
+//! After [`Plan::new`] nobody looks at a string again.
+
+mod bits;
+mod choices;
+pub mod file;
+mod flags;
+mod layers;
+mod plan;
+
+pub use bits::Bits;
+pub use choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Placement, Require, Target};
+pub use flags::{DataFlags, EngineFlags, Flags};
+pub use layers::{LayerRule, LayerRules};
+pub use plan::{EnginePlan, Labels, Length, Loss, Outputs, Plan, Settings, StepOutput, check_model, data_spec};

@@ -1,0 +1,440 @@
+//! Samples in memory, raw as the files have them; preprocessed when a batch is made.
+//!
+//! Refused, with the file, the sample and the cure: samples of another shape than the model's input, another number of labels than of
+//! samples, values that are NaN or infinite, labels that are no class, fields that are missing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use half::f16;
+use lsqc_passes::ir::{DType, Tensor};
+
+use super::augment::{Drawn, Extents};
+use super::preprocess::{Preprocess, Transform};
+use super::source::{Part, Reader};
+use super::{Augmented, Batch, Dataset, ModelInput, idx, npz};
+use crate::engine::Tensors;
+use crate::failure::{Classify, Failure};
+
+/// The npz field that holds labels.
+const LABEL_FIELD: &str = "label";
+
+/// Samples from files.
+#[derive(Debug)]
+pub struct Store {
+    len: usize,
+    columns: Vec<Column>,
+    labels: Option<Vec<i64>>,
+}
+
+/// The samples of one model input.
+#[derive(Debug)]
+struct Column {
+    name: String,
+    dtype: DType,
+    /// `[samples, …]`, as in the file.
+    raw: Tensor,
+    /// The shape of one sample as the model takes it.
+    sample_shape: Vec<usize>,
+    /// For float inputs.
+    transform: Option<Transform>,
+    /// For float images.
+    image: Option<Extents>,
+}
+
+/// Arrays out of files, before they are checked against the model.
+struct Arrays {
+    file: String,
+    label_file: String,
+    by_input: Vec<(ModelInput, Tensor)>,
+    labels: Option<Tensor>,
+}
+
+impl Store {
+    /// Reads and checks a part.
+    ///
+    /// # Errors
+    /// Bad input, naming the file; usage if preprocessing does not fit.
+    pub(super) fn open(
+        part: &Part,
+        reader: &mut Reader,
+        inputs: &[ModelInput],
+        preprocess: &BTreeMap<String, Preprocess>,
+        classes: Option<usize>,
+    ) -> Result<Store> {
+        let arrays = load(part, reader, inputs)?;
+        let file = arrays.file.as_str();
+        let mut columns = Vec::new();
+        for (input, raw) in arrays.by_input {
+            columns.push(Column::new(file, input, raw, preprocess)?);
+        }
+        let len = match columns.first().and_then(|column| column.raw.shape().first()) {
+            Some(&len) if len > 0 => len,
+            _ => return Err(Failure::bad_input(format!("{file}: there are no samples in it")).into()),
+        };
+        if let Some(other) = columns.iter().find(|column| column.raw.shape().first() != Some(&len)) {
+            let message = format!(
+                "{file}: \"{}\" has {:?} samples, but other inputs have {len}",
+                other.name,
+                other.raw.shape().first()
+            );
+            return Err(Failure::bad_input(message).into());
+        }
+        let labels = arrays
+            .labels
+            .map(|labels| read_labels(&arrays.label_file, &labels, len, classes))
+            .transpose()?;
+        if labels.is_none() {
+            reader.warn(format!("{file} has no labels: accuracy cannot be measured on it"));
+        }
+        Ok(Store { len, columns, labels })
+    }
+
+    /// Is one of the inputs a float image, so that augmentation has something to work on?
+    pub(super) fn has_image(&self) -> bool {
+        self.columns.iter().any(|column| column.image.is_some())
+    }
+}
+
+impl Dataset for Store {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn has_labels(&self) -> bool {
+        self.labels.is_some()
+    }
+
+    fn batch(&self, samples: &[usize], augmented: Option<Augmented<'_>>) -> Result<Batch> {
+        let out_of_range = || anyhow!("a sample index is out of range of {} samples", self.len);
+        let mut inputs = Tensors::new();
+        for column in &self.columns {
+            inputs.insert(column.name.clone(), column.batch(samples, augmented)?);
+        }
+        let labels = match &self.labels {
+            None => None,
+            Some(labels) => {
+                let chosen: Option<Vec<i64>> = samples.iter().map(|&sample| labels.get(sample).copied()).collect();
+                Some(Tensor::vector(chosen.ok_or_else(out_of_range)?))
+            }
+        };
+        Ok(Batch {
+            samples: samples.to_vec(),
+            inputs,
+            labels,
+        })
+    }
+}
+
+impl Column {
+    fn new(file: &str, input: ModelInput, raw: Tensor, preprocess: &BTreeMap<String, Preprocess>) -> Result<Column> {
+        let chosen = preprocess.get(&input.name).cloned().unwrap_or_default();
+        let sample_shape = fit_shape(file, &input, raw.shape(), &chosen)?;
+        let (transform, image) = if input.dtype.is_float() {
+            check_finite(file, &raw)?;
+            (
+                Some(chosen.transform(&input.name, &sample_shape)?),
+                Extents::of(&sample_shape, chosen.layout),
+            )
+        } else {
+            if raw.dtype().is_float() {
+                let message = format!(
+                    "{file}: \"{}\" holds {}, but the model's input is {}",
+                    input.name,
+                    raw.dtype(),
+                    input.dtype
+                );
+                return Err(Failure::bad_input(message).help("save it as integers").into());
+            }
+            if !chosen.is_identity() {
+                let message = format!(
+                    "[input.{}]: the model's input is {}, and only floats are preprocessed",
+                    input.name, input.dtype
+                );
+                return Err(Failure::usage(message).into());
+            }
+            (None, None)
+        };
+        Ok(Column {
+            name: input.name,
+            dtype: input.dtype,
+            raw,
+            sample_shape,
+            transform,
+            image,
+        })
+    }
+
+    fn batch(&self, samples: &[usize], augmented: Option<Augmented<'_>>) -> Result<Tensor> {
+        let shape: Vec<usize> = std::iter::once(samples.len())
+            .chain(self.sample_shape.iter().copied())
+            .collect();
+        let Some(transform) = &self.transform else {
+            let mut values = Vec::new();
+            for &sample in samples {
+                values.extend(
+                    self.sample(sample)?
+                        .to_i64()
+                        .ok_or_else(|| anyhow!("\"{}\" is not of integers", self.name))?,
+                );
+            }
+            return integer_tensor(self.dtype, &shape, &values)
+                .with_context(|| format!("input \"{}\"", self.name))
+                .bad_input();
+        };
+        let mut values = Vec::with_capacity(shape.iter().product());
+        for &sample in samples {
+            let mut raw = self
+                .sample(sample)?
+                .to_f32()
+                .ok_or_else(|| anyhow!("\"{}\" is not of numbers", self.name))?;
+            if let (Some(augmented), Some(extents)) = (augmented, self.image)
+                && !augmented.how.is_nothing()
+            {
+                raw = Drawn::new(augmented.how, augmented.seed, augmented.epoch, sample).apply(&raw, extents);
+            }
+            transform.apply(&mut raw);
+            values.extend(raw);
+        }
+        float_tensor(self.dtype, &shape, values)
+    }
+
+    /// One raw sample; shares the file's bytes.
+    fn sample(&self, index: usize) -> Result<Tensor> {
+        let width: usize = self.sample_shape.iter().product();
+        let bytes = self.raw.dtype().byte_len(width).unwrap_or(0);
+        let start = index
+            .checked_mul(bytes)
+            .filter(|start| start + bytes <= self.raw.bytes().len());
+        let start = start.ok_or_else(|| anyhow!("sample {index} of \"{}\" is out of range", self.name))?;
+        Ok(Tensor::from_bytes(
+            self.raw.dtype(),
+            &self.sample_shape,
+            self.raw.bytes().slice(start..start + bytes),
+        )?)
+    }
+}
+
+fn load(part: &Part, reader: &mut Reader, inputs: &[ModelInput]) -> Result<Arrays> {
+    let (path, labels) = match part {
+        Part::File(path) => (path, None),
+        Part::Pair { images, labels } => (images, Some(labels)),
+    };
+    let file = path.display().to_string();
+    let content = reader.read(path)?;
+    if labels.is_none() && content.starts_with(&npz::ZIP_MAGIC) {
+        let arrays = npz::read(&content)
+            .with_context(|| format!("{file} cannot be used"))
+            .bad_input()?;
+        return by_field(file, arrays, reader, inputs);
+    }
+    let raw = parse_idx(path, &content, Known::from(labels.is_some()))?;
+    let input = match inputs {
+        [input] => input.clone(),
+        _ => {
+            let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+            let message = format!(
+                "{file} holds one array, but the model has {} inputs: {}",
+                inputs.len(),
+                names.join(", ")
+            );
+            return Err(Failure::bad_input(message)
+                .help("give a npz file with a field for each")
+                .into());
+        }
+    };
+    let label_file = labels.map_or_else(String::new, |labels| labels.display().to_string());
+    let labels = labels
+        .map(|path| parse_idx(path, &reader.read(path)?, Known::Idx))
+        .transpose()?;
+    Ok(Arrays {
+        file,
+        label_file,
+        by_input: vec![(input, raw)],
+        labels,
+    })
+}
+
+/// Is it known from the context that a file is an idx file?
+#[derive(Clone, Copy)]
+enum Known {
+    Idx,
+    Nothing,
+}
+
+impl From<bool> for Known {
+    fn from(is_pair: bool) -> Known {
+        if is_pair { Known::Idx } else { Known::Nothing }
+    }
+}
+
+fn parse_idx(path: &Path, content: &[u8], known: Known) -> Result<Tensor> {
+    let result = idx::read(content).with_context(|| format!("{} cannot be used", path.display()));
+    match known {
+        Known::Idx => result.bad_input(),
+        Known::Nothing => result
+            .help("data is a .npz file, IMAGES,LABELS (idx files), or a folder with them")
+            .bad_input(),
+    }
+}
+
+fn by_field(file: String, mut arrays: BTreeMap<String, Tensor>, reader: &mut Reader, inputs: &[ModelInput]) -> Result<Arrays> {
+    let names: Vec<String> = arrays.keys().cloned().collect();
+    let mut by_input = Vec::new();
+    for input in inputs {
+        let Some(raw) = arrays.remove(&input.name) else {
+            let message = format!(
+                "{file} has no field \"{}\" for the model's input of that name; it has: {}",
+                input.name,
+                names.join(", ")
+            );
+            let help = format!("name the fields after the model's inputs, and the labels \"{LABEL_FIELD}\"");
+            return Err(Failure::bad_input(message).help(help).into());
+        };
+        by_input.push((input.clone(), raw));
+    }
+    let labels = arrays.remove(LABEL_FIELD);
+    if !arrays.is_empty() {
+        let unused: Vec<String> = arrays.into_keys().collect();
+        reader.warn(format!(
+            "{file}: no input of the model is named {}; not used",
+            unused.join(", ")
+        ));
+    }
+    Ok(Arrays {
+        label_file: format!("{file}, field \"{LABEL_FIELD}\""),
+        file,
+        by_input,
+        labels,
+    })
+}
+
+/// The shape of a sample as the model takes it: the file's, or, for grey images without a channel axis, with one put in.
+fn fit_shape(file: &str, input: &ModelInput, shape: &[usize], preprocess: &Preprocess) -> Result<Vec<usize>> {
+    let found = shape.get(1..).unwrap_or(&[]);
+    let fits = |shape: &[usize]| {
+        let wanted = &input.sample_shape;
+        wanted.len() == shape.len()
+            && wanted
+                .iter()
+                .zip(shape)
+                .all(|(wanted, found)| wanted.is_none_or(|wanted| wanted == *found))
+    };
+    if !shape.is_empty() && fits(found) {
+        return Ok(found.to_vec());
+    }
+    if let &[height, width] = found {
+        let with_channel = match preprocess.layout {
+            super::Layout::Nchw => [1, height, width],
+            super::Layout::Nhwc => [height, width, 1],
+        };
+        if fits(&with_channel) {
+            return Ok(with_channel.to_vec());
+        }
+    }
+    let wanted: Vec<String> = input
+        .sample_shape
+        .iter()
+        .map(|extent| extent.map_or_else(|| "?".to_owned(), |e| e.to_string()))
+        .collect();
+    let message = format!(
+        "{file}: samples have shape {found:?}, but the model's input \"{}\" takes [{}]",
+        input.name,
+        wanted.join(", ")
+    );
+    let help =
+        "write the data in the model's shape: resized, and with its axes in the model's order, as when the model was trained";
+    Err(Failure::bad_input(message).help(help).into())
+}
+
+fn check_finite(file: &str, raw: &Tensor) -> Result<()> {
+    if !raw.dtype().is_float() {
+        return Ok(());
+    }
+    let values = raw.to_f32().unwrap_or_default();
+    let Some(position) = values.iter().position(|value| !value.is_finite()) else {
+        return Ok(());
+    };
+    let width: usize = raw.shape().get(1..).unwrap_or(&[]).iter().product();
+    let value = values.get(position).copied().unwrap_or(f32::NAN);
+    let message = format!(
+        "{file}: sample {} has the value {value} (element {} of it)",
+        position / width.max(1),
+        position % width.max(1)
+    );
+    Err(Failure::bad_input(message)
+        .help("remove or repair the sample; a network cannot be trained on it")
+        .into())
+}
+
+fn read_labels(file: &str, labels: &Tensor, samples: usize, classes: Option<usize>) -> Result<Vec<i64>> {
+    let whole = !labels.dtype().is_float();
+    let Some(values) = labels.to_i64().filter(|_| whole) else {
+        let message = format!("{file}: labels are {}, not integers", labels.dtype());
+        return Err(Failure::bad_input(message).help("save class numbers, from 0").into());
+    };
+    if !matches!(labels.shape(), [_] | [_, 1]) {
+        let message = format!(
+            "{file}: labels have shape {:?}, where one class number per sample is needed",
+            labels.shape()
+        );
+        return Err(Failure::bad_input(message)
+            .help("save class numbers, not one-hot rows")
+            .into());
+    }
+    if values.len() != samples {
+        let message = format!("{file}: there are {} labels for {samples} samples", values.len());
+        return Err(Failure::bad_input(message)
+            .help("give the labels that belong to these images")
+            .into());
+    }
+    let limit = classes.and_then(|classes| i64::try_from(classes).ok()).unwrap_or(i64::MAX);
+    if let Some((index, value)) = values.iter().enumerate().find(|&(_, &value)| value < 0 || value >= limit) {
+        let range = classes.map_or_else(
+            || "labels start at 0".to_owned(),
+            |n| format!("the model has {n} classes, 0 to {}", n.saturating_sub(1)),
+        );
+        let message = format!("{file}: label {index} is {value}, but {range}");
+        return Err(Failure::bad_input(message)
+            .help("number the classes as the model does")
+            .into());
+    }
+    Ok(values)
+}
+
+/// A tensor of one of the IEEE types.
+pub(super) fn float_tensor(dtype: DType, shape: &[usize], values: Vec<f32>) -> Result<Tensor> {
+    Ok(match dtype {
+        DType::F32 => Tensor::new(shape, values),
+        DType::F64 => Tensor::new(shape, values.into_iter().map(f64::from).collect::<Vec<f64>>()),
+        DType::F16 => Tensor::new(shape, values.into_iter().map(f16::from_f32).collect::<Vec<f16>>()),
+        DType::BF16 => Tensor::new(
+            shape,
+            values.into_iter().map(half::bf16::from_f32).collect::<Vec<half::bf16>>(),
+        ),
+        _ => return Err(anyhow!("{dtype} is no float type")),
+    })
+}
+
+fn integer_tensor(dtype: DType, shape: &[usize], values: &[i64]) -> Result<Tensor> {
+    fn each<T: lsqc_passes::ir::Element + TryFrom<i64>>(shape: &[usize], values: &[i64]) -> Result<Tensor> {
+        let convert = |&value: &i64| T::try_from(value).map_err(|_| anyhow!("the value {value} does not fit {}", T::DTYPE));
+        Ok(Tensor::new(shape, values.iter().map(convert).collect::<Result<Vec<T>>>()?))
+    }
+    match dtype {
+        DType::I64 => each::<i64>(shape, values),
+        DType::I32 => each::<i32>(shape, values),
+        DType::I16 => each::<i16>(shape, values),
+        DType::I8 => each::<i8>(shape, values),
+        DType::U64 => each::<u64>(shape, values),
+        DType::U32 => each::<u32>(shape, values),
+        DType::U16 => each::<u16>(shape, values),
+        DType::U8 => each::<u8>(shape, values),
+        DType::Bool => {
+            let bytes: Vec<u8> = values.iter().map(|&value| u8::from(value != 0)).collect();
+            Ok(Tensor::from_bytes(DType::Bool, shape, bytes.into())?)
+        }
+        _ => Err(anyhow!("inputs of type {dtype} cannot be filled from data")),
+    }
+}

@@ -1,0 +1,132 @@
+//! What the user sees while it runs: notes, warnings and progress, all on standard error.
+//!
+//! On a terminal progress is a bar; elsewhere (a file, a CI log) it is a plain line now and then; with `--quiet` it is nothing. Warnings
+//! are always shown.
+
+use std::cell::Cell;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Plain progress lines are at least this far apart…
+const LINE_INTERVAL: Duration = Duration::from_secs(3);
+/// …and there is at most one per this part of the whole, so that a fast run prints few and a slow one is seen to live.
+const LINE_PARTS: u64 = 10;
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Notes, progress, warnings and the report's table.
+    #[default]
+    Normal,
+    /// Warnings and errors.
+    Quiet,
+}
+
+/// The terminal, or what stands in for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Terminal {
+    surface: Surface,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Surface {
+    Bars,
+    Lines,
+    Nothing,
+}
+
+impl Terminal {
+    /// Standard error, as it is connected.
+    #[must_use]
+    pub fn new(verbosity: Verbosity) -> Terminal {
+        let surface = match verbosity {
+            Verbosity::Quiet => Surface::Nothing,
+            Verbosity::Normal if std::io::stderr().is_terminal() => Surface::Bars,
+            Verbosity::Normal => Surface::Lines,
+        };
+        Terminal { surface }
+    }
+
+    /// One line, unless quiet.
+    pub fn note(&self, line: impl AsRef<str>) {
+        if self.surface != Surface::Nothing {
+            eprintln!("{}", line.as_ref());
+        }
+    }
+
+    /// `warning: …`, always.
+    pub fn warn(&self, line: impl AsRef<str>) {
+        eprintln!("warning: {}", line.as_ref());
+    }
+
+    /// Progress over `total` units of work. It disappears (or says its last line) when it is finished or dropped.
+    #[must_use]
+    pub fn progress(&self, label: &str, total: u64) -> Progress {
+        let bar = match self.surface {
+            Surface::Bars => ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()),
+            Surface::Lines | Surface::Nothing => ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden()),
+        };
+        let template = "{prefix} [{bar:30}] {pos}/{len} {msg} {eta} left";
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style.progress_chars("=> "));
+        bar.set_prefix(label.to_owned());
+        Progress {
+            bar,
+            surface: self.surface,
+            label: label.to_owned(),
+            total,
+            shown_at: Cell::new(Instant::now()),
+            shown_part: Cell::new(0),
+        }
+    }
+}
+
+/// A piece of work under way.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    surface: Surface,
+    label: String,
+    total: u64,
+    shown_at: Cell<Instant>,
+    shown_part: Cell<u64>,
+}
+
+impl Progress {
+    /// `units` more are done; `message` is the news, such as the loss.
+    pub fn advance(&self, units: u64, message: impl AsRef<str>) {
+        self.bar.inc(units);
+        let message = message.as_ref();
+        if self.surface == Surface::Bars {
+            self.bar.set_message(message.to_owned());
+        } else if self.surface == Surface::Lines {
+            self.line(message);
+        }
+    }
+
+    fn line(&self, message: &str) {
+        let done = self.bar.position();
+        let part = done.saturating_mul(LINE_PARTS) / self.total.max(1);
+        let complete = done >= self.total && self.shown_part.get() < LINE_PARTS;
+        let due = part > self.shown_part.get() && self.shown_at.get().elapsed() >= LINE_INTERVAL;
+        if complete || due {
+            self.shown_at.set(Instant::now());
+            self.shown_part.set(part);
+            eprintln!("{} {done}/{} {message}", self.label, self.total);
+        }
+    }
+
+    /// The time that it took so far.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.bar.elapsed()
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
