@@ -6,6 +6,7 @@ pub mod data;
 pub mod engine;
 pub mod failure;
 pub mod interrupt;
+pub mod model_file;
 pub mod output;
 //pub mod report;
 pub mod terminal;
