@@ -10,5 +10,6 @@ pub mod ops;
 pub mod pass;
 pub mod pipelines;
 pub mod quantize;
+pub mod simplify;
 pub mod text;
 pub mod train;

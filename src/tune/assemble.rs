@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use lsqc_passes::analyze::{FIX_SHAPES, INFER_TYPES, InputShapes, fold_of};
+use lsqc_passes::analyze::{InputShapes, fold_of};
 use lsqc_passes::ir::{Graph, Model, Role, Tensor, ValueId};
 use lsqc_passes::legalize::Codes;
 use lsqc_passes::ops::Quantizer;
@@ -123,8 +123,7 @@ pub fn assemble(compiler: &mut Compiler, quantized: &Model, teacher: &Model, sit
 }
 
 fn fix(compiler: &mut Compiler, model: &mut Model, shapes: &InputShapes) -> Result<()> {
-    compiler.run(&[&FIX_SHAPES, &INFER_TYPES], model, |cx| cx.set(shapes.clone()), |_| ())?;
-    compiler.run(pipelines::SIMPLIFY, model, |_| (), |_| ())
+    compiler.run(pipelines::FIX, model, |cx| cx.set(shapes.clone()), |_| ())
 }
 
 /// g = 1/√(N·Q_P): N is the number of weights that share the step, or of features of one example (arXiv 1902.08153, section 2.2).

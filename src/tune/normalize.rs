@@ -37,7 +37,8 @@ pub fn reestimate(
 ) -> Result<Tensors> {
     let mut model = quantized.clone();
     let shapes = lsqc_passes::analyze::InputShapes(shapes.clone());
-    compiler.run(pipelines::STATISTICS, &mut model, |cx| cx.set(shapes), |_| ())?;
+    compiler.run(pipelines::FIX, &mut model, |cx| cx.set(shapes), |_| ())?;
+    compiler.run(pipelines::STATISTICS, &mut model, |_| (), |_| ())?;
     let graph = &mut model.graph;
     let mut wanted: Vec<(ValueId, ValueId)> = Vec::new();
     for &output in graph.outputs() {

@@ -4,7 +4,7 @@
 //! with the fewest moves. Everything here keeps the lists of uses true; [`super::verify`] checks it.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::{Index, IndexMut};
 
 use super::attributes::{Attribute, Literal, Remainder};
@@ -413,6 +413,21 @@ impl Graph {
 
     /// Removes a node and its results, if nothing uses them; otherwise does nothing. Tells whether it did.
     pub fn remove_node(&mut self, node: NodeId) -> bool {
+        self.remove_nodes(&[node]) == 1
+    }
+
+    /// Removes `nodes` one after another, each if nothing uses its results (any longer). Tells how many.
+    pub fn remove_nodes(&mut self, nodes: &[NodeId]) -> usize {
+        let removed = nodes.iter().filter(|&&node| self.take_node(node)).count();
+        if removed > 0 {
+            let nodes = &self.nodes;
+            self.order.retain(|id| nodes.get(id.0 as usize).is_some_and(Option::is_some));
+        }
+        removed
+    }
+
+    /// Removes a node from the arena, but not from the order.
+    fn take_node(&mut self, node: NodeId) -> bool {
         let used = |value: &ValueId| !self[*value].uses.is_empty() || self.outputs.contains(value);
         if !self.contains(node) || self[node].outputs.iter().flatten().any(used) {
             return false;
@@ -420,7 +435,6 @@ impl Graph {
         let Some(removed) = self.nodes[node.0 as usize].take() else {
             return false;
         };
-        self.order.retain(|&id| id != node);
         let captured = removed.subgraphs().flat_map(Graph::captured).collect::<Vec<_>>();
         for value in removed.inputs.iter().flatten().copied().chain(captured) {
             self[value].uses.retain(|u| u.node != node);
@@ -433,13 +447,24 @@ impl Graph {
 
     /// Removes a constant or an input that nothing uses; otherwise does nothing. Tells whether it did.
     pub fn remove_source(&mut self, value: ValueId) -> bool {
-        if self[value].producer().is_some() || !self[value].uses.is_empty() || self.outputs.contains(&value) {
-            return false;
+        self.remove_sources(&[value]) == 1
+    }
+
+    /// Removes those of `values` that are constants or inputs and that nothing uses. Tells how many.
+    pub fn remove_sources(&mut self, values: &[ValueId]) -> usize {
+        let unused = |value: &&ValueId| {
+            let known = self.contains_value(**value) && self[**value].producer().is_none();
+            known && self[**value].uses.is_empty() && !self.outputs.contains(value)
+        };
+        let gone: HashSet<ValueId> = values.iter().filter(unused).copied().collect();
+        if !gone.is_empty() {
+            self.inputs.retain(|id| !gone.contains(id));
+            self.initializers.retain(|id| !gone.contains(id));
         }
-        self.inputs.retain(|&id| id != value);
-        self.initializers.retain(|&id| id != value);
-        self.forget(value);
-        true
+        for &value in &gone {
+            self.forget(value);
+        }
+        gone.len()
     }
 
     fn forget(&mut self, value: ValueId) {

@@ -22,7 +22,7 @@ mod integer;
 mod join;
 mod matmul;
 pub(crate) mod normalize;
-mod picks;
+pub(crate) mod picks;
 mod pool;
 mod quantizer;
 mod reduce;

@@ -109,6 +109,12 @@ impl Span {
         })
     }
 
+    /// Is it every position of an axis of this extent, in order?
+    #[must_use]
+    pub fn is_all_of(self, extent: usize) -> bool {
+        self.first == 0 && self.count == extent && self.step == 1
+    }
+
     /// The lowest position, and how many lie from it to the highest, both included.
     #[must_use]
     pub fn covered(self) -> (usize, usize) {
