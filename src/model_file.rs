@@ -231,7 +231,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.onnx");
         let mut staged = Staged::new();
-        assert_eq!(stage(&mut staged, &path, &model(), OwnOps::Refuse).unwrap(), [path.clone()]);
+        let paths = stage(&mut staged, &path, &model(), OwnOps::Refuse).unwrap();
+        assert_eq!(paths, std::slice::from_ref(&path));
         staged.commit().unwrap();
         let again = read(&path).unwrap();
         assert_eq!(
