@@ -48,7 +48,9 @@ impl Scores {
     #[must_use]
     pub fn answers(&self) -> Vec<usize> {
         let best = |best: (usize, f32), (class, &score): (usize, &f32)| if score > best.1 { (class, score) } else { best };
-        self.rows().map(|row| row.iter().enumerate().fold((0, f32::NEG_INFINITY), best).0).collect()
+        self.rows()
+            .map(|row| row.iter().enumerate().fold((0, f32::NEG_INFINITY), best).0)
+            .collect()
     }
 
     /// How each row does by its label; `None` without labels, or with scores that are not numbers.
@@ -75,7 +77,10 @@ impl Scores {
     #[must_use]
     pub fn against(&self, other: &Scores) -> Agreement {
         let largest = self.values.iter().zip(&other.values).map(|(a, b)| f64::from((a - b).abs()));
-        let largest = largest.fold(0.0, |most: f64, next| if next.is_nan() { f64::INFINITY } else { most.max(next) });
+        let largest = largest.fold(
+            0.0,
+            |most: f64, next| if next.is_nan() { f64::INFINITY } else { most.max(next) },
+        );
         let answers = self.answers();
         Agreement {
             samples: answers.len() as u64,
@@ -89,8 +94,16 @@ impl Scores {
 #[must_use]
 pub fn score_kind(model: &Model) -> ScoreKind {
     let graph = &model.graph;
-    let softmax = graph.outputs().first().and_then(|&output| graph.producer(output)).is_some_and(|(_, node)| node.op.is("Softmax"));
-    if softmax { ScoreKind::Probabilities } else { ScoreKind::Logits }
+    let softmax = graph
+        .outputs()
+        .first()
+        .and_then(|&output| graph.producer(output))
+        .is_some_and(|(_, node)| node.op.is("Softmax"));
+    if softmax {
+        ScoreKind::Probabilities
+    } else {
+        ScoreKind::Logits
+    }
 }
 
 /// Runs `model` over `data`; `label` names the work to the user.
@@ -107,11 +120,19 @@ pub fn scores(
 ) -> Result<Scores> {
     let mut model = model.clone();
     let first = *model.graph.outputs().first().context("the model has no output")?;
-    let mut scores = Scores { kind: score_kind(&model), ..Scores::default() };
+    let mut scores = Scores {
+        kind: score_kind(&model),
+        ..Scores::default()
+    };
     model.graph.set_outputs(vec![first]);
     let mut session = engine.load(&serialize(&model, OwnOps::Refuse)?, options)?;
     let name = model.graph[first].name().to_owned();
-    let fixed = model.graph.inputs().first().and_then(|&input| model.graph[input].ty.clone()).and_then(|ty| ty.shape?.first()?.known());
+    let fixed = model
+        .graph
+        .inputs()
+        .first()
+        .and_then(|&input| model.graph[input].ty.clone())
+        .and_then(|ty| ty.shape?.first()?.known());
     let batches = EvalBatches::new(Arc::clone(data), fixed.unwrap_or(BATCH), None);
     let size = fixed.unwrap_or(BATCH.min(batches.samples()));
     let progress = terminal.progress(label, batches.samples() as u64);
@@ -124,7 +145,10 @@ pub fn scores(
         let rows = outputs.get(&name).with_context(|| format!("'{name}' was not computed"))?;
         let values = rows.to_f32().with_context(|| format!("'{name}' is not numeric"))?;
         let per_row: usize = rows.shape().iter().skip(1).product();
-        anyhow::ensure!(rows.shape().first() == Some(&size) && per_row > 0, "'{name}' has not one row for each sample");
+        anyhow::ensure!(
+            rows.shape().first() == Some(&size) && per_row > 0,
+            "'{name}' has not one row for each sample"
+        );
         scores.classes = per_row;
         scores.values.extend(values.iter().take(real * per_row));
         if let Some(labels) = batch.labels.as_ref().and_then(Tensor::to_i64) {

@@ -279,9 +279,8 @@ pub fn quantize(
         qdq_fusion: QdqFusion::Default,
         ..options.clone()
     };
-    let measure = |model: &Model, options: &LoadOptions, label: &str| {
-        metric::scores(model, &data.test, engine, options, label, terminal)
-    };
+    let measure =
+        |model: &Model, options: &LoadOptions, label: &str| metric::scores(model, &data.test, engine, options, label, terminal);
     let scores = clock.stage("measurement", || {
         Ok([
             measure(&float, &integer, "measure float")?,

@@ -11,8 +11,8 @@ use crate::config::{Loss, Plan};
 use crate::data::{FileDigest, Origin, TestOrigin};
 use crate::engine::Selected;
 use crate::report::{
-    self, DataOrigin, Gate, GateOutcome, Layer, LayerProof, LossPoint, Metric, Metrics, Note, Outcome as Answer, Output, Phase, Proof,
-    Report, Settings, Site, Sizes, Status, TensorReport, TestSet, Timing, Tool, Training, paired_drop,
+    self, DataOrigin, Gate, GateOutcome, Layer, LayerProof, LossPoint, Metric, Metrics, Note, Outcome as Answer, Output, Phase,
+    Proof, Report, Settings, Site, Sizes, Status, TensorReport, TestSet, Timing, Tool, Training, paired_drop,
 };
 use crate::run::Outcome;
 use crate::tune::BATCHES;
@@ -75,13 +75,21 @@ pub fn report(frame: Frame, outcome: &Outcome) -> Report {
 /// The report's word for a file that was read or written.
 #[must_use]
 pub fn file(digest: &FileDigest) -> report::File {
-    report::File { name: digest.name.clone(), bytes: digest.bytes, sha256: digest.sha256.clone() }
+    report::File {
+        name: digest.name.clone(),
+        bytes: digest.bytes,
+        sha256: digest.sha256.clone(),
+    }
 }
 
 fn data(outcome: &Outcome) -> report::Data {
     let data = &outcome.data;
     report::Data {
-        origin: if data.origin == Origin::Real { DataOrigin::Real } else { DataOrigin::Synthetic },
+        origin: if data.origin == Origin::Real {
+            DataOrigin::Real
+        } else {
+            DataOrigin::Synthetic
+        },
         files: data.files.iter().map(file).collect(),
         train_samples: data.train.len() as u64,
         test_samples: data.test.len() as u64,
@@ -128,7 +136,10 @@ fn weights(outcome: &Outcome, value: &str) -> Option<TensorReport> {
     let (_, node) = graph.producer(graph.find(value)?)?;
     let values = graph[node.input(0)?].constant()?.to_f32()?;
     let (lo, hi) = quantizer.range.bounds();
-    let clipped = values.iter().filter(|&&v| v / last_step as f32 > hi || v / (last_step as f32) < lo).count();
+    let clipped = values
+        .iter()
+        .filter(|&&v| v / last_step as f32 > hi || v / (last_step as f32) < lo)
+        .count();
     let error = lsqc_passes::quantize::step_size::mean_squared_error(&values, last_step as f32, quantizer.range);
     Some(TensorReport {
         bits: u8::try_from(quantizer.range.bits).unwrap_or(u8::MAX),
@@ -147,9 +158,17 @@ fn activation(outcome: &Outcome, value: &str) -> Option<TensorReport> {
     let (quantizer, last_step) = quantizer(&outcome.trained, value)?;
     let seen: Option<&Compared> = outcome.proof.sites.iter().find(|site| site.value == value);
     let share = |part: f64| seen.filter(|seen| seen.levels > 0).map(|seen| part / seen.levels as f64);
-    let reason = outcome.calibration.reasons.get(value).map_or_else(String::new, SignReason::to_string);
+    let reason = outcome
+        .calibration
+        .reasons
+        .get(value)
+        .map_or_else(String::new, SignReason::to_string);
     let below = seen.map_or(0, |seen| seen.below);
-    let reason = if below > 0 { format!("{reason}; {below} values below 0 were met in the proof and clipped") } else { reason };
+    let reason = if below > 0 {
+        format!("{reason}; {below} values below 0 were met in the proof and clipped")
+    } else {
+        reason
+    };
     Some(TensorReport {
         bits: u8::try_from(quantizer.range.bits).unwrap_or(u8::MAX),
         signed: quantizer.range.signed,
@@ -179,7 +198,9 @@ fn layers(outcome: &Outcome) -> Vec<Layer> {
             continue;
         }
         let graph = &outcome.initial.graph;
-        let user = graph.find(&site.value).and_then(|value| graph[value].uses().first().map(|used| &graph[used.node]));
+        let user = graph
+            .find(&site.value)
+            .and_then(|value| graph[value].uses().first().map(|used| &graph[used.node]));
         let op = user.map_or_else(String::new, |node| node.op.name.to_string());
         layers.push(Layer {
             name: site.source.clone(),
@@ -198,13 +219,21 @@ fn notes(outcome: &Outcome) -> (Vec<Site>, Vec<Note>) {
     for note in &outcome.notes {
         match note.reason.strip_prefix(STAYS) {
             Some(reason) => {
-                let site = Site { name: note.node.clone(), op: note.op.clone(), reason: reason.to_owned() };
+                let site = Site {
+                    name: note.node.clone(),
+                    op: note.op.clone(),
+                    reason: reason.to_owned(),
+                };
                 if !sites.contains(&site) {
                     sites.push(site);
                 }
             }
             None => {
-                notes.push(Note { pass: note.pass.to_owned(), node: Some(note.node.clone()), message: note.reason.clone() });
+                notes.push(Note {
+                    pass: note.pass.to_owned(),
+                    node: Some(note.node.clone()),
+                    message: note.reason.clone(),
+                });
             }
         }
     }
@@ -237,7 +266,8 @@ fn metrics(outcome: &Outcome) -> Metrics {
     let [float_metric, fake_metric, lowered_metric] = [0, 1, 2].map(|i: usize| Metric::of(answers.get(i)?.as_ref()?));
     let drop = match (&answers[0], &answers[2]) {
         (Some(before), Some(after)) => {
-            let count = |won: &dyn Fn(&Answer, &Answer) -> bool| before.iter().zip(after).filter(|(a, b)| won(a, b)).count() as u64;
+            let count =
+                |won: &dyn Fn(&Answer, &Answer) -> bool| before.iter().zip(after).filter(|(a, b)| won(a, b)).count() as u64;
             let lost = count(&|a, b| a.is_right() && !b.is_right());
             let gained = count(&|a, b| !a.is_right() && b.is_right());
             paired_drop(lost, gained, before.len() as u64)
@@ -279,7 +309,11 @@ fn proof(frame: &Frame, outcome: &Outcome) -> Proof {
     if frame.engine.quant_precision() {
         remarks.push("this CPU's fast 8-bit sums saturate at 16 bits: session.x64quantprecision=1 was set".to_owned());
     }
-    Proof { images: outcome.proof.samples as u64, layers: outcome.proof.sites.iter().map(layer).collect(), remarks }
+    Proof {
+        images: outcome.proof.samples as u64,
+        layers: outcome.proof.sites.iter().map(layer).collect(),
+        remarks,
+    }
 }
 
 fn sizes(frame: &Frame, outcome: &Outcome) -> Sizes {
@@ -300,11 +334,20 @@ fn sizes(frame: &Frame, outcome: &Outcome) -> Sizes {
 
 #[allow(clippy::cast_precision_loss)]
 fn timing(frame: &Frame, outcome: &Outcome) -> Timing {
-    let phase = |(name, time): &(&str, Duration)| Phase { name: (*name).to_owned(), seconds: time.as_secs_f64() };
-    let trained = outcome.timing.iter().find(|(name, _)| *name == "training").map(|(_, time)| time.as_secs_f64());
+    let phase = |(name, time): &(&str, Duration)| Phase {
+        name: (*name).to_owned(),
+        seconds: time.as_secs_f64(),
+    };
+    let trained = outcome
+        .timing
+        .iter()
+        .find(|(name, _)| *name == "training")
+        .map(|(_, time)| time.as_secs_f64());
     Timing {
         seconds: frame.elapsed.as_secs_f64(),
         phases: outcome.timing.iter().map(phase).collect(),
-        steps_per_second: trained.filter(|&time| time > 0.0).map(|time| outcome.losses.len() as f64 / time),
+        steps_per_second: trained
+            .filter(|&time| time > 0.0)
+            .map(|time| outcome.losses.len() as f64 / time),
     }
 }

@@ -6,9 +6,19 @@ pub mod quantize;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
+use lsqc_passes::ir::Model;
+use lsqc_passes::pipelines;
 
+use crate::compiler::Compiler;
+use crate::config::{self, EnginePlan};
+use crate::engine::{self, Selected};
+use crate::terminal::Terminal;
 use crate::{failure, interrupt};
+
+/// The metadata key under which a lowered model says how its inputs are prepared.
+const PREPROCESSING: &str = "lsqc.preprocessing";
 
 /// A compiler that makes neural networks small without making them wrong.
 #[derive(Debug, Parser)]
@@ -44,6 +54,23 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error),
     }
+}
+
+/// Takes the engine that is asked for and says which, and why.
+fn choose_engine(plan: &EnginePlan, terminal: &Terminal) -> Result<Selected> {
+    let choice = match plan.choice {
+        config::EngineChoice::Auto => engine::EngineChoice::Auto,
+        config::EngineChoice::Tract => engine::EngineChoice::Tract,
+        config::EngineChoice::Ort => engine::EngineChoice::Ort,
+    };
+    let engine = engine::select(choice, plan.ort_lib.as_deref())?;
+    terminal.note(format!("engine: {} ({})", engine.engine.describe(), engine.reason));
+    Ok(engine)
+}
+
+/// Brings a model into plain form.
+fn simplify(compiler: &mut Compiler, model: &mut Model) -> Result<()> {
+    compiler.run(pipelines::SIMPLIFY, model, |_| (), |_| ())
 }
 
 #[cfg(test)]

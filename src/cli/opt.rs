@@ -5,8 +5,18 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{ArgAction, Args, ValueEnum};
 
+use lsqc_passes::ir::Model;
+use lsqc_passes::onnx::OwnOps;
+use lsqc_passes::pass::Pass;
+use lsqc_passes::pipelines;
+use lsqc_passes::text::{self, PrintOptions};
+
+use crate::compiler::Compiler;
 use crate::config::check_model;
-use crate::output;
+use crate::failure::Failure;
+use crate::model_file::{self, ModelFile};
+use crate::output::{self, Staged};
+use crate::terminal::{Terminal, Verbosity};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -14,7 +24,7 @@ Examples:
       the passes, a line each
   lsqc opt model.onnx -o same.onnx
       reads and writes: the result is an equal message
-  lsqc opt model.onnx -p fold-constants,remove-dead-code --emit text
+  lsqc opt model.onnx -p fold-constants,remove-dead --emit text
       prints the graph after two passes
   lsqc opt model.onnx -p fold-constants --dump-ir ir/ --time-passes";
 
@@ -74,6 +84,74 @@ impl OptArgs {
 /// # Errors
 /// Whatever stops the run; see [`crate::failure::Kind`].
 pub fn run(args: &OptArgs) -> Result<()> {
+    if args.list {
+        print!("{}", listing());
+        return Ok(());
+    }
     args.check()?;
-    anyhow::bail!("opt is not wired yet")
+    let passes = args.passes.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?;
+    let Some(path) = &args.model else { return Ok(()) };
+    let terminal = Terminal::new(Verbosity::Normal);
+    let ModelFile { mut model, warnings, .. } = model_file::read(path)?;
+    for warning in &warnings {
+        terminal.warn(warning.to_string());
+    }
+    let mut compiler = Compiler {
+        dump: args.dump_ir.clone(),
+        ..Compiler::default()
+    };
+    compiler
+        .run(&passes, &mut model, |_| (), |_| ())
+        .map_err(|error| error.context(path.display().to_string()))?;
+    for note in &compiler.notes {
+        terminal.note(format!("note: {}: {} ({}): {}", note.pass, note.node, note.op, note.reason));
+    }
+    if args.time_passes {
+        for run in &compiler.runs {
+            terminal.note(format!("{:>10.3} ms  {}", run.time.as_secs_f64() * 1e3, run.pass));
+        }
+    }
+    write(args, &model)
+}
+
+fn listing() -> String {
+    pipelines::ALL
+        .iter()
+        .map(|pass| format!("{:<22} {}\n", pass.name, pass.about))
+        .collect()
+}
+
+fn find(name: &str) -> Result<&'static Pass> {
+    let Some(pass) = pipelines::find(name) else {
+        let nearest = pipelines::ALL
+            .iter()
+            .map(|pass| pass.name)
+            .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+        return Err(Failure::usage(format!("there is no pass '{name}'"))
+            .help(format!(
+                "`lsqc opt --list` shows the passes; the nearest is '{}'",
+                nearest.unwrap_or_default()
+            ))
+            .into());
+    };
+    Ok(pass)
+}
+
+fn write(args: &OptArgs, model: &Model) -> Result<()> {
+    let text = args.emit == Some(Emit::Text) || args.emit.is_none() && args.output.as_deref().is_some_and(model_file::is_text);
+    let mut staged = Staged::new();
+    match (&args.output, text) {
+        (None, true) => print!("{}", text::print(model, &PrintOptions::default())),
+        (None, false) if args.emit == Some(Emit::Onnx) => {
+            return Err(Failure::usage("an ONNX file needs a place to go")
+                .help("name it with -o FILE")
+                .into());
+        }
+        (None, false) => {}
+        (Some(path), true) => staged.file(path, text::print(model, &PrintOptions::default()).as_bytes())?,
+        (Some(path), false) => {
+            model_file::stage(&mut staged, path, model, OwnOps::Keep)?;
+        }
+    }
+    staged.commit()
 }
