@@ -114,7 +114,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             low * 100.0,
             high * 100.0,
             metric.top5 * 100.0,
-            metric.loss,
+            metric.loss.unwrap_or(f64::NAN),
             metric.samples
         );
     }

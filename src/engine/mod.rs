@@ -19,6 +19,7 @@ use lsqc_passes::ir::Tensor;
 
 pub use error::EngineError;
 pub use select::{EngineChoice, Selected, select, select_among};
+pub use tract::TractEngine;
 
 /// Tensors by the name of the graph input or output.
 pub type Tensors = BTreeMap<String, Tensor>;

@@ -40,6 +40,9 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
             lower_bias(graph, op).map_err(|why| PassError::at(graph, id, why))?;
         }
     }
+    // Names as the fake-quantized graph has them: lowering one quantizer renames what the next one takes.
+    let sources: HashMap<NodeId, String> =
+        graph.nodes().filter_map(|(id, node)| Some((id, graph[Fixed::of(graph, node)?.x].name().to_owned()))).collect();
     let mut sites = Vec::new();
     let mut grids = HashMap::new();
     for id in graph.node_list() {
@@ -53,7 +56,11 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
         if graph[fixed.x].constant().is_some() {
             lower_weight(graph, id, &fixed).map_err(|why| PassError::at(graph, id, why))?;
         } else {
-            let (site, dequantized, grid) = lower_activation(graph, id, &fixed).map_err(|why| PassError::at(graph, id, why))?;
+            let lowered = lower_activation(graph, id, &fixed).map_err(|why| PassError::at(graph, id, why))?;
+            let (mut site, dequantized, grid) = lowered;
+            if let Some(source) = sources.get(&id) {
+                site.source.clone_from(source);
+            }
             sites.push(site);
             grids.insert(dequantized, grid);
         }
