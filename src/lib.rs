@@ -1,7 +1,7 @@
 //! The tool `lsqc`: files, data, engines and the terminal around the compiler in `lsqc-passes`.
 
 //pub mod cli;
-//pub mod config;
+pub mod config;
 pub mod data;
 pub mod engine;
 pub mod failure;

@@ -65,6 +65,16 @@ fn check_folder(folder: &Path, output: &Path) -> Result<()> {
         .usage()
 }
 
+/// Do two paths name the same file, which need not be there yet?
+#[must_use]
+pub fn is_same_file(a: &Path, b: &Path) -> bool {
+    let resolved = |path: &Path| {
+        let folder = fs::canonicalize(folder_of(path)).ok();
+        fs::canonicalize(path).ok().or_else(|| Some(folder?.join(path.file_name()?)))
+    };
+    a == b || resolved(a).is_some_and(|a| resolved(b) == Some(a))
+}
+
 /// The folder that a path is in; `.` for a bare name.
 fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {

@@ -1,12 +1,16 @@
 //! Which passes there are, and which run one after another. To add a pass: list it in [`ALL`], and in the pipelines that need it.
 
-use crate::analyze::INFER_TYPES;
+use crate::analyze::{FIX_SHAPES, INFER_TYPES};
+use crate::legalize::LEGALIZE;
+use crate::lower::{CUT_AT_QUANTIZERS, FOLD_BATCH_NORMS, LOWER_ORT, SNAP_BIASES, WIDEN_TO_DOUBLE};
 use crate::pass::Pass;
+use crate::quantize::{FLIP_GAMMAS, PLACE_QUANTIZERS, SET_STEPS};
 use crate::simplify::{
     FOLD_CONSTANTS, FOLD_SHAPES, FREEZE_DEFAULTS, LIFT_CONSTANTS, REMOVE_DEAD, REMOVE_IDENTITIES, UPGRADE_OPSET,
 };
+use crate::train::{ATTACH_LOSS, ATTACH_OPTIMIZER, CHOOSE_PARAMETERS, DIFFERENTIATE, USE_BATCH_STATISTICS};
 
-/// Every pass, for `lsqc opt`.
+/// Every pass, in the order in which a run meets them.
 pub static ALL: &[&Pass] = &[
     &FREEZE_DEFAULTS,
     &LIFT_CONSTANTS,
@@ -16,7 +20,28 @@ pub static ALL: &[&Pass] = &[
     &REMOVE_IDENTITIES,
     &REMOVE_DEAD,
     &INFER_TYPES,
+    &FLIP_GAMMAS,
+    &PLACE_QUANTIZERS,
+    &SET_STEPS,
+    &FIX_SHAPES,
+    &CHOOSE_PARAMETERS,
+    &USE_BATCH_STATISTICS,
+    &ATTACH_LOSS,
+    &DIFFERENTIATE,
+    &ATTACH_OPTIMIZER,
+    &LEGALIZE,
+    &FOLD_BATCH_NORMS,
+    &SNAP_BIASES,
+    &LOWER_ORT,
+    &CUT_AT_QUANTIZERS,
+    &WIDEN_TO_DOUBLE,
 ];
+
+/// The pass of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Pass> {
+    ALL.iter().copied().find(|pass| pass.name == name)
+}
 
 /// Brings a float network into plain form. Dimensions are folded before constants, so that the evaluator sees fewer nodes, and again after
 /// them, because constants make more dimensions known.
@@ -32,8 +57,43 @@ pub static SIMPLIFY: &[&Pass] = &[
     &INFER_TYPES,
 ];
 
-/// The pass of this name.
-#[must_use]
-pub fn find(name: &str) -> Option<&'static Pass> {
-    ALL.iter().copied().find(|pass| pass.name == name)
-}
+/// Fixes every shape by those of the inputs.
+pub static FIX: &[&Pass] = &[
+    &FIX_SHAPES,
+    &INFER_TYPES,
+    &FOLD_SHAPES,
+    &FOLD_CONSTANTS,
+    &REMOVE_DEAD,
+    &INFER_TYPES,
+];
+
+/// From the float network to one with fake quantizers, their steps still unset.
+pub static QUANTIZE: &[&Pass] = &[&PLACE_QUANTIZERS];
+
+/// From a quantized network of fixed shapes to a step graph.
+pub static TRAIN: &[&Pass] = &[
+    &CHOOSE_PARAMETERS,
+    &USE_BATCH_STATISTICS,
+    &ATTACH_LOSS,
+    &DIFFERENTIATE,
+    &ATTACH_OPTIMIZER,
+    &LEGALIZE,
+];
+
+/// The same, with the statistics of BatchNormalization frozen.
+pub static TRAIN_FROZEN: &[&Pass] = &[&CHOOSE_PARAMETERS, &ATTACH_LOSS, &DIFFERENTIATE, &ATTACH_OPTIMIZER, &LEGALIZE];
+
+/// What leaves no unused node behind.
+pub static CLEAN: &[&Pass] = &[&REMOVE_DEAD];
+
+/// The quantized network of fixed shapes in training, for the statistics of its batches.
+pub static STATISTICS: &[&Pass] = &[&USE_BATCH_STATISTICS, &LEGALIZE];
+
+/// From the trained network to the fake-quantized one that the lowered file must equal.
+pub static FINISH: &[&Pass] = &[&FOLD_BATCH_NORMS, &SNAP_BIASES, &REMOVE_DEAD, &INFER_TYPES];
+
+/// The fake-quantized network in standard ops, computed in floats.
+pub static SPELL: &[&Pass] = &[&LEGALIZE, &REMOVE_DEAD];
+
+/// From the fake-quantized network to ONNX Runtime's integers.
+pub static LOWER: &[&Pass] = &[&LOWER_ORT, &REMOVE_DEAD];

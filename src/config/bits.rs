@@ -48,7 +48,8 @@ impl FromStr for Bits {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Bits, String> {
-        let wrong = || format!("\"{text}\" is no bit width: write 3, or w3a4 for weights and activations apart, each {MIN} to {MAX}");
+        let wrong =
+            || format!("\"{text}\" is no bit width: write 3, or w3a4 for weights and activations apart, each {MIN} to {MAX}");
         let number = |digits: &str| -> Result<u8, String> {
             let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
             digits.parse().ok().filter(|_| plain).ok_or_else(wrong)

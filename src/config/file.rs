@@ -164,7 +164,9 @@ impl<'de> Deserialize<'de> for Location {
 /// # Errors
 /// A usage failure that names the file and the line.
 pub fn read(path: &Path) -> Result<File> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read settings {}", path.display())).usage()?;
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("cannot read settings {}", path.display()))
+        .usage()?;
     parse(&text, path)
 }
 
@@ -190,7 +192,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 /// The known word that is most like the unknown one, from serde's "unknown field `a`, expected one of `b`, `c`".
 fn nearest(message: &str) -> Option<&str> {
     /// Below this, two words are not alike.
-    const LIKENESS: f64 = 0.6;
+    const LIKENESS: f64 = 0.5;
     if !message.starts_with("unknown ") {
         return None;
     }
@@ -228,7 +230,10 @@ mod tests {
         assert!(text.contains("help: did you mean `batch`?"), "{text}");
         assert!(message("[trian]\n").contains("line 1: unknown field `trian`"));
         let text = message("[data]\ntrain = { image = \"a\" }");
-        assert!(text.contains("line 2: unknown field `image`") && text.contains("did you mean `images`?"), "{text}");
+        assert!(
+            text.contains("line 2: unknown field `image`") && text.contains("did you mean `images`?"),
+            "{text}"
+        );
         assert!(!message("[train]\nxyzzy = 2").contains("did you mean"));
     }
 

@@ -29,14 +29,27 @@ impl LayerRules {
     #[must_use]
     pub fn for_layer(&self, name: &str) -> Option<LayerRule> {
         let matches = |matcher: &GlobMatcher| matcher.glob().glob() == name || matcher.is_match(name);
-        self.rules.iter().rev().find(|(matcher, _)| matches(matcher)).map(|(_, rule)| *rule)
+        self.rules
+            .iter()
+            .rev()
+            .find(|(matcher, _)| matches(matcher))
+            .map(|(_, rule)| *rule)
     }
 
     /// The patterns that match none of `names`: they are mistakes, and are to be refused.
     #[must_use]
     pub fn unmatched<'a>(&self, names: impl IntoIterator<Item = &'a str> + Clone) -> Vec<&str> {
-        let used = |matcher: &GlobMatcher| names.clone().into_iter().any(|name| matcher.glob().glob() == name || matcher.is_match(name));
-        self.rules.iter().filter(|(matcher, _)| !used(matcher)).map(|(matcher, _)| matcher.glob().glob()).collect()
+        let used = |matcher: &GlobMatcher| {
+            names
+                .clone()
+                .into_iter()
+                .any(|name| matcher.glob().glob() == name || matcher.is_match(name))
+        };
+        self.rules
+            .iter()
+            .filter(|(matcher, _)| !used(matcher))
+            .map(|(matcher, _)| matcher.glob().glob())
+            .collect()
     }
 
     /// Every pattern with its rule, in the order of the file.
@@ -63,7 +76,10 @@ impl<'de> Deserialize<'de> for LayerRule {
             fn visit_str<E: Error>(self, value: &str) -> Result<LayerRule, E> {
                 match value {
                     "float" => Ok(LayerRule::Float),
-                    bits => bits.parse().map(LayerRule::Bits).map_err(|error| E::custom(format!("{error}; or \"float\""))),
+                    bits => bits
+                        .parse()
+                        .map(LayerRule::Bits)
+                        .map_err(|error| E::custom(format!("{error}; or \"float\""))),
                 }
             }
         }
@@ -86,7 +102,8 @@ impl<'de> Deserialize<'de> for LayerRules {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<LayerRules, A::Error> {
                 let mut rules = Vec::new();
                 while let Some((pattern, rule)) = map.next_entry::<String, LayerRule>()? {
-                    let glob = Glob::new(&pattern).map_err(|error| A::Error::custom(format!("\"{pattern}\" is no pattern: {}", error.kind())))?;
+                    let glob = Glob::new(&pattern)
+                        .map_err(|error| A::Error::custom(format!("\"{pattern}\" is no pattern: {}", error.kind())))?;
                     rules.push((glob.compile_matcher(), rule));
                 }
                 Ok(LayerRules { rules })
@@ -117,13 +134,22 @@ mod tests {
         assert_eq!(rules.for_layer("/a/b/c"), Some(LayerRule::Float));
         assert_eq!(rules.for_layer("conv[1]"), Some(LayerRule::Bits(Bits::new(8, 8).unwrap())));
         assert_eq!(rules.for_layer("other"), None);
-        assert_eq!(rules.iter().map(|(pattern, _)| pattern).collect::<Vec<_>>(), ["z*", "/a/*", "/a/b", "conv[1]"]);
+        assert_eq!(
+            rules.iter().map(|(pattern, _)| pattern).collect::<Vec<_>>(),
+            ["z*", "/a/*", "/a/b", "conv[1]"]
+        );
         assert_eq!(rules.unmatched(["/a/b", "conv1"]), ["z*"]);
     }
 
     #[test]
     fn refusals() {
-        let message = |text: &str| toml::from_str::<Table>(&format!("layers = {{ {text} }}")).err().unwrap().message().to_owned();
+        let message = |text: &str| {
+            toml::from_str::<Table>(&format!("layers = {{ {text} }}"))
+                .err()
+                .unwrap()
+                .message()
+                .to_owned()
+        };
         assert!(message(r#""a" = "w9a9""#).contains("2 to 8"));
         assert!(message(r#""a" = "flat""#).contains("or \"float\""));
         assert!(message(r#""a[" = 4"#).contains("no pattern"));

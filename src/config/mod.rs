@@ -14,4 +14,4 @@ pub use bits::Bits;
 pub use choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Placement, Require, Target};
 pub use flags::{DataFlags, EngineFlags, Flags};
 pub use layers::{LayerRule, LayerRules};
-pub use plan::{EnginePlan, Length, Loss, Outputs, Plan, StepOutput, data_spec};
+pub use plan::{EnginePlan, Labels, Length, Loss, Outputs, Plan, Settings, StepOutput, check_model, data_spec};

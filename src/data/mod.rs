@@ -23,7 +23,7 @@ use lsqc_passes::ir::{DType, Tensor};
 pub use augment::{Augment, Mirror};
 pub use loader::{EvalBatches, TrainBatches, TrainOptions};
 pub use preprocess::{Channels, Layout, Preprocess};
-pub use source::{FileDigest, Source, Spec};
+pub use source::{FileDigest, Part, Source, Spec, no_data};
 pub use store::Store;
 pub use synthetic::Synthetic;
 

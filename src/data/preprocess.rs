@@ -12,7 +12,7 @@ use crate::failure::Failure;
 
 /// A factor: one for all, or one for each channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a number, or a list of numbers, one per channel, was expected")]
 pub enum Channels {
     /// The same for all channels.
     All(f64),

@@ -1,9 +1,11 @@
 //! What is known of the values and ops of a graph.
 
+mod fix_shapes;
 mod infer_types;
 mod sign;
 mod weighted;
 
+pub use fix_shapes::{FIX_SHAPES, InputShapes};
 pub use infer_types::{INFER_TYPES, Inferred, infer};
 pub use sign::surely_non_negative;
 pub use weighted::{Fold, Weighted, fold_of, scale_slices, stored, weighted};

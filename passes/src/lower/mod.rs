@@ -12,7 +12,7 @@ mod widen_to_double;
 pub use cut_at_quantizers::{CUT_AT_QUANTIZERS, LEVELS_IN};
 pub use fold_batch_norms::FOLD_BATCH_NORMS;
 pub use lower_ort::LOWER_ORT;
-pub use snap_biases::SNAP_BIASES;
+pub use snap_biases::{SNAP_BIASES, accumulator_grid};
 pub use widen_to_double::WIDEN_TO_DOUBLE;
 
 use crate::ir::{Graph, Node, NodeId, Tensor, ValueId};

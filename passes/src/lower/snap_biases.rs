@@ -71,6 +71,19 @@ pub(crate) fn input_step(graph: &Graph, node: NodeId) -> Option<f32> {
     }
 }
 
+/// The value of one unit of a quantized op's int32 accumulator, s_x·s_w·2^−k: one number, or one for each output channel. `None` where the
+/// op stays in floats.
+#[must_use]
+pub fn accumulator_grid(graph: &Graph, op: Weighted) -> Option<Vec<f32>> {
+    let operand = graph[op.node].input(op.weight_index)?;
+    let (_, weight) = Fixed::behind(graph, operand)?;
+    let step = input_step(graph, op.node)?;
+    #[allow(clippy::cast_precision_loss)]
+    let stored = (1u32 << storage_shift(weight.quantizer.range.bits)) as f32;
+    // The product in single precision, as the runtime computes it.
+    Some(weight.steps.iter().map(|&w| step * (w / stored)).collect())
+}
+
 /// The bias of a quantized op on its grid; `None` where it has none, or the op stays in floats.
 ///
 /// # Errors
@@ -80,20 +93,13 @@ pub(crate) fn integer_bias(graph: &Graph, op: Weighted) -> Result<Option<Integer
     let Some(bias) = op.bias_index.and_then(|index| node.input(index)) else {
         return Ok(None);
     };
-    let Some((_, weight)) = node.input(op.weight_index).and_then(|value| Fixed::behind(graph, value)) else {
-        return Ok(None);
-    };
-    let Some(step) = input_step(graph, op.node) else {
+    let Some(scales) = accumulator_grid(graph, op) else {
         return Ok(None);
     };
     let values = graph[bias]
         .constant()
         .and_then(Tensor::to_f32)
         .ok_or("its bias is not constant")?;
-    #[allow(clippy::cast_precision_loss)]
-    let stored = (1u32 << storage_shift(weight.quantizer.range.bits)) as f32;
-    // The product in single precision, as the runtime computes it.
-    let scales: Vec<f32> = weight.steps.iter().map(|&w| step * (w / stored)).collect();
     let level = |(&b, &scale): (&f32, &f32)| {
         let level = (f64::from(b) / f64::from(scale)).round_ties_even();
         #[allow(clippy::cast_possible_truncation)]

@@ -135,7 +135,7 @@ impl ReadError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
     /// Fields that the schema does not know; they are not kept.
-    #[error("field {number} of {message} is not in ONNX's schema (IR version 14) and is not kept; it is there {count} times")]
+    #[error("field {number} of {message} is not in ONNX's schema (IR version 14) and is not kept; it is there {}", times(*count))]
     UnknownField {
         /// The message type.
         message: &'static str,
@@ -158,6 +158,14 @@ pub enum Warning {
         /// The version.
         version: i64,
     },
+}
+
+fn times(count: usize) -> String {
+    if count == 1 {
+        "once".to_owned()
+    } else {
+        format!("{count} times")
+    }
 }
 
 /// Why a model cannot be written.

@@ -83,17 +83,32 @@ fn logits(graph: &Graph, head: ValueId) -> ValueId {
     }
 }
 
-/// log p over the class axis, and that axis.
+/// log p over the class axis, the shape, and that axis.
+///
+/// Spelled z − log Σ exp z with z = x − max x: an engine's own LogSoftmax may be the logarithm of its Softmax, which is −∞ far from the
+/// maximum. The maximum comes from TopK, which every operator set spells alike; no gradient need pass it, since it cancels.
 fn log_probabilities(build: &mut Build, head: ValueId) -> Result<(ValueId, Vec<usize>, i64), String> {
     let scores = logits(build.graph, head);
     let shape = build.shape(scores)?;
-    let axis = if shape.len() == 2 {
-        1
-    } else {
-        i64::try_from(shape.len()).map_err(|_| "rank is absurd")? - 1
-    };
-    let log_p = build.node(Op::onnx("LogSoftmax"), &[scores], vec![Attribute::new("axis", axis)]);
-    Ok((log_p, shape, axis))
+    let axis: usize = if shape.len() == 2 { 1 } else { shape.len().saturating_sub(1) };
+    let signed = i64::try_from(axis).map_err(|_| "the rank is absurd")?;
+    let one = build.ints(&[1]);
+    let top = build.nodes(
+        Op::onnx("TopK"),
+        &[Some(scores), Some(one)],
+        vec![Attribute::new("axis", signed)],
+        2,
+    )[0];
+    let mut kept = shape.clone();
+    if let Some(extent) = kept.get_mut(axis) {
+        *extent = 1;
+    }
+    build.graph[top].ty = Some(TensorType::fixed(build.dtype(scores), &kept));
+    let z = build.sub(scores, top);
+    let exp = build.unary("Exp", z);
+    let sum = build.reduce_sum(exp, &[signed], KeepDims::Yes);
+    let log = build.unary("Log", sum);
+    Ok((build.sub(z, log), shape, signed))
 }
 
 #[allow(clippy::cast_precision_loss)]

@@ -77,11 +77,18 @@ pub(super) fn from_tract(value: TValue, declared: Option<DType>) -> Result<Tenso
     let Some(dtype) = dtype(tensor.datum_type()) else {
         bail!("lsqc cannot read tract's type {:?}", tensor.datum_type())
     };
-    if !tensor.is_plain_ram() || *tensor.strides() != *TractTensor::natural_strides(tensor.shape()) {
+    if !tensor.is_plain_ram() || !row_major(&tensor) {
         bail!("tract returned a tensor that is not row-major");
     }
     let shape = tensor.shape().to_vec();
     Ok(Tensor::from_bytes(dtype, &shape, Bytes::from_owner(Shared(tensor)))?)
+}
+
+/// Do the elements lie in the order of their indices? The stride of an axis of one element says nothing, and reductions leave odd ones.
+fn row_major(tensor: &TractTensor) -> bool {
+    let natural = TractTensor::natural_strides(tensor.shape());
+    tensor.len() == 0
+        || (0..tensor.rank()).all(|axis| tensor.shape().get(axis) == Some(&1) || tensor.strides().get(axis) == natural.get(axis))
 }
 
 /// A tract tensor seen as bytes, so that [`Bytes`] can own it without a copy.

@@ -1,0 +1,55 @@
+//! Gives the model's inputs fixed extents, so that every shape in a step graph is a number.
+
+use std::collections::BTreeMap;
+
+use crate::ir::{Dim, Model, TensorType};
+use crate::pass::{Changed, Pass, PassCx, PassError};
+
+/// The pass.
+pub static FIX_SHAPES: Pass = Pass {
+    name: "fix-shapes",
+    about: "give inputs the extents that InputShapes names",
+    needs: "any graph",
+    gives: "inputs of fixed shape; infer-types carries it on",
+    run,
+};
+
+/// The shapes of inputs, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InputShapes(pub BTreeMap<String, Vec<usize>>);
+
+fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
+    let shapes: InputShapes = cx.get();
+    let graph = &mut model.graph;
+    let mut changed = false;
+    for (name, shape) in &shapes.0 {
+        let Some(input) = graph.find(name).filter(|input| graph.inputs().contains(input)) else {
+            return Err(PassError::new(format!("the model has no input '{name}'")));
+        };
+        let Some(ty) = &graph[input].ty else {
+            return Err(PassError::new(format!("input '{name}' has no type")));
+        };
+        let declared = ty.shape.clone().unwrap_or_else(|| vec![Dim::Unknown; shape.len()]);
+        let fits = |(have, &want): (&Dim, &usize)| have.known().is_none_or(|have| have == want);
+        if declared.len() != shape.len() || !declared.iter().zip(shape).skip(1).all(fits) {
+            return Err(PassError::new(format!(
+                "input '{name}' is {ty}, which shape {shape:?} does not fit"
+            )));
+        }
+        let fixed = TensorType::fixed(ty.dtype, shape);
+        changed |= graph[input].ty.as_ref() != Some(&fixed);
+        graph[input].ty = Some(fixed);
+    }
+    // What the file declares of inner values was for its own extents.
+    let inner: Vec<_> = graph
+        .values()
+        .filter(|(_, value)| value.producer().is_some())
+        .map(|(id, _)| id)
+        .collect();
+    for value in inner {
+        if let Some(ty) = &mut graph[value].ty {
+            ty.shape = None;
+        }
+    }
+    Ok(Changed::from(changed))
+}

@@ -1,0 +1,178 @@
+//! Calibration: runs the float network on real data and gives every activation quantizer its first step and its sign.
+//!
+//! Each source keeps its smallest value and an even sample of all it showed, from which the step is computed. Unsigned is chosen where the
+//! graph proves the source at least 0, else where no value below 0 was seen; else signed.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use lsqc_passes::ir::{Model, Tensor};
+use lsqc_passes::onnx::OwnOps;
+use lsqc_passes::ops::QuantRange;
+use lsqc_passes::quantize::{ActivationSteps, Sign, Site, Sites, StepInit, step_size};
+use rayon::prelude::*;
+
+use crate::compiler::serialize;
+use crate::data::{Dataset, EvalBatches};
+use crate::engine::{Engine, LoadOptions};
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::terminal::Terminal;
+
+/// Samples that calibration sees: a few batches, as the method's own start from the first one.
+pub const SAMPLES: usize = 512;
+/// Samples in one calibration batch: every activation of the network is held at once.
+const BATCH: usize = 32;
+/// Values of each source that are kept for its step.
+const KEPT: usize = 1 << 18;
+
+/// Why a quantizer has the sign it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignReason {
+    /// The graph proves that nothing is below 0.
+    Proven,
+    /// Nothing below 0 was seen.
+    NotSeen,
+    /// Values below 0 were seen.
+    Seen,
+}
+
+impl std::fmt::Display for SignReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            SignReason::Proven => "the graph proves it at least 0",
+            SignReason::NotSeen => "no value below 0 was seen in calibration",
+            SignReason::Seen => "values below 0 were seen in calibration",
+        })
+    }
+}
+
+/// What calibration found.
+#[derive(Clone, Debug, Default)]
+pub struct Calibration {
+    /// Steps and signs, for `set-steps`.
+    pub steps: ActivationSteps,
+    /// Why each quantizer has its sign.
+    pub reasons: BTreeMap<String, SignReason>,
+    /// Quantizers whose source showed nothing but zeros.
+    pub dead: Vec<String>,
+    /// Samples seen.
+    pub samples: usize,
+}
+
+/// What a source showed.
+#[derive(Default)]
+struct Seen {
+    least: f32,
+    kept: Vec<f32>,
+}
+
+/// Runs `float` (types inferred, standard ops) over the first samples of `data` and sets a step for every site.
+///
+/// # Errors
+/// If the engine fails, or an activation is not finite: the error names it.
+pub fn calibrate(
+    float: &Model,
+    sites: &Sites,
+    data: &std::sync::Arc<dyn Dataset>,
+    engine: &dyn Engine,
+    options: &LoadOptions,
+    init: StepInit,
+    terminal: &Terminal,
+) -> Result<Calibration> {
+    let mut observed = float.clone();
+    let sources: Vec<String> = {
+        let mut names: Vec<String> = sites.activations.iter().map(|site| site.source.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
+    };
+    let is_input = |name: &str| observed.graph.find(name).is_some_and(|value| observed.graph.inputs().contains(&value));
+    let (fed, made): (Vec<String>, Vec<String>) = sources.into_iter().partition(|name| is_input(name));
+    let outputs = made.iter().filter_map(|name| observed.graph.find(name)).collect();
+    observed.graph.set_outputs(outputs);
+    let mut session = engine.load(&serialize(&observed, OwnOps::Refuse)?, options)?;
+
+    let batches = EvalBatches::new(data.clone(), BATCH, Some(SAMPLES));
+    let samples = batches.samples();
+    let stride_of = |values: usize| (values * samples.div_ceil(BATCH)).div_ceil(KEPT).max(1);
+    let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
+    let progress = terminal.progress("calibrate", samples as u64);
+    for batch in batches {
+        interrupt::check()?;
+        let batch = batch?;
+        let real = batch.samples.len();
+        let batch = batch.padded(BATCH.min(samples))?;
+        let shown = session.run(&batch.inputs)?;
+        let new: Vec<(String, Seen)> = made
+            .par_iter()
+            .filter_map(|name| Some((name, shown.get(name)?)))
+            .chain(fed.par_iter().filter_map(|name| Some((name, batch.inputs.get(name)?))))
+            .map(|(name, tensor)| Ok((name.clone(), look(name, tensor, real, &stride_of)?)))
+            .collect::<Result<_>>()?;
+        for (name, look) in new {
+            let so_far = seen.entry(name).or_default();
+            so_far.least = so_far.least.min(look.least);
+            so_far.kept.extend(look.kept);
+        }
+        progress.advance(real as u64, "");
+    }
+    drop(progress);
+    Ok(Calibration { samples, ..choose(sites, &seen, init) })
+}
+
+/// What the first `real` samples of a tensor show.
+fn look(name: &str, tensor: &Tensor, real: usize, stride_of: &impl Fn(usize) -> usize) -> Result<Seen> {
+    let values = tensor.to_f32().unwrap_or_default();
+    let stride = stride_of(values.len());
+    let batch = tensor.shape().first().copied().unwrap_or(1).max(1);
+    let values = values.get(..values.len() / batch * real.min(batch)).unwrap_or(&values);
+    if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
+        return Err(Failure::bad_input(format!("the activation '{name}' of the float model is {bad} on the calibration data"))
+            .help("check the model's preprocessing (scale, mean, std in lsqc.toml) and the data")
+            .into());
+    }
+    let least = values.iter().copied().fold(0.0f32, f32::min);
+    Ok(Seen { least, kept: values.iter().copied().step_by(stride).collect() })
+}
+
+fn choose(sites: &Sites, seen: &BTreeMap<String, Seen>, init: StepInit) -> Calibration {
+    // Sites that share a step are one distribution: that of all their sources.
+    let group_of = |site: &Site| site.shares.clone().unwrap_or_else(|| site.value.clone());
+    let mut groups: BTreeMap<String, Vec<&Site>> = BTreeMap::new();
+    for site in &sites.activations {
+        groups.entry(group_of(site)).or_default().push(site);
+    }
+    let chosen: Vec<_> = groups.into_par_iter().map(|(_, members)| choose_group(&members, seen, init)).collect();
+    let mut calibration = Calibration::default();
+    for (values, step, sign, reason) in chosen {
+        for value in values {
+            calibration.steps.0.insert(value.clone(), (step.unwrap_or(1.0), sign));
+            calibration.reasons.insert(value.clone(), reason);
+            if step.is_none() {
+                calibration.dead.push(value);
+            }
+        }
+    }
+    calibration
+}
+
+fn choose_group(
+    members: &[&Site],
+    seen: &BTreeMap<String, Seen>,
+    init: StepInit,
+) -> (Vec<String>, Option<f32>, Sign, SignReason) {
+    let proven = members.iter().all(|site| site.non_negative);
+    let sources: Vec<&Seen> = members.iter().filter_map(|site| seen.get(&site.source)).collect();
+    let below = sources.iter().any(|seen| seen.least < 0.0);
+    let (sign, reason) = match (proven, below) {
+        (true, _) => (Sign::Unsigned, SignReason::Proven),
+        (false, false) => (Sign::Unsigned, SignReason::NotSeen),
+        (false, true) => (Sign::Signed, SignReason::Seen),
+    };
+    let bits = members.iter().map(|site| site.bits).max().unwrap_or(8);
+    let range = QuantRange { bits, signed: sign == Sign::Signed };
+    let values: Vec<f32> = sources.iter().flat_map(|seen| seen.kept.iter().copied()).collect();
+    let step = step_size::initial(&values, range, init);
+    (members.iter().map(|site| site.value.clone()).collect(), step, sign, reason)
+}

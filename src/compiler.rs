@@ -1,0 +1,113 @@
+//! The compiler as the tool drives it: pass pipelines with a clock, dumps, settings and the embedded evaluator.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use lsqc_passes::ir::{Model, Tensor};
+use lsqc_passes::onnx::{OwnOps, WriteOptions};
+use lsqc_passes::pass::{self, Evaluator, Failed, Note, Pass, PassCx, PassRun};
+use lsqc_passes::text;
+
+use crate::engine::{Engine, LoadOptions, QdqFusion, Tensors, TractEngine};
+use crate::failure::{Classify, Failure};
+
+/// Computes constants with the embedded engine.
+#[derive(Clone, Copy, Debug)]
+pub struct TractEvaluator;
+
+impl Evaluator for TractEvaluator {
+    fn evaluate(&self, model: &Model) -> Result<Vec<Tensor>, String> {
+        let bytes = serialize(model, OwnOps::Refuse).map_err(|error| format!("{error:#}"))?;
+        let session = TractEngine.load(&bytes, &LoadOptions::plain());
+        let mut outputs = session.and_then(|mut session| session.run(&Tensors::new())).map_err(|error| format!("{error:#}"))?;
+        let name = |&value: &lsqc_passes::ir::ValueId| model.graph[value].name().to_owned();
+        model.graph.outputs().iter().map(name).map(|name| outputs.remove(&name).ok_or(format!("'{name}' was not computed"))).collect()
+    }
+}
+
+impl LoadOptions {
+    /// One thread, no state, default fusion.
+    #[must_use]
+    pub fn plain() -> LoadOptions {
+        LoadOptions { threads: 1, qdq_fusion: QdqFusion::Default, state: Vec::new(), optimized_model: None }
+    }
+}
+
+/// The model as the bytes of a `ModelProto`, for an engine.
+///
+/// # Errors
+/// If it holds ops that only lsqc knows and `own_ops` refuses them, or is too large for one message.
+pub fn serialize(model: &Model, own_ops: OwnOps) -> Result<Vec<u8>> {
+    let written = lsqc_passes::onnx::write(model, &WriteOptions { own_ops, ..WriteOptions::default() })?;
+    anyhow::ensure!(written.external.is_none(), "the graph is over 2 GB, which no engine takes from memory");
+    Ok(written.model.to_vec())
+}
+
+/// Where graphs are dumped after each pass, and what passes had to say.
+#[derive(Default)]
+pub struct Compiler {
+    /// The folder for `NN-pass.txt`; none: no dumps.
+    pub dump: Option<PathBuf>,
+    /// What passes declined, over all pipelines so far.
+    pub notes: Vec<Note>,
+    /// What ran, over all pipelines so far.
+    pub runs: Vec<PassRun>,
+}
+
+impl Compiler {
+    /// Runs passes over `model`; `prepare` gives the context its settings. Gives the context's settings back through `collect`.
+    ///
+    /// # Errors
+    /// Bad input, with the pass, the node and the cure.
+    pub fn run<T>(
+        &mut self,
+        passes: &[&'static Pass],
+        model: &mut Model,
+        prepare: impl FnOnce(&mut PassCx),
+        collect: impl FnOnce(&mut PassCx) -> T,
+    ) -> Result<T> {
+        let mut cx = PassCx::new(&TractEvaluator);
+        prepare(&mut cx);
+        let start = Instant::now();
+        let clock = move || start.elapsed();
+        let mut dumps = Ok(());
+        let mut number = self.runs.len();
+        let dump = self.dump.clone();
+        let mut after = |run: &PassRun, model: &Model| {
+            number += 1;
+            if let (Some(folder), Ok(())) = (&dump, &dumps) {
+                dumps = write_dump(folder, number, run.pass, model);
+            }
+        };
+        let runs = pass::run(passes, model, &mut cx, &clock, &mut after).map_err(failure)?;
+        dumps?;
+        self.runs.extend(runs);
+        let collected = collect(&mut cx);
+        for note in cx.notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        Ok(collected)
+    }
+
+    /// The time in passes so far.
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        self.runs.iter().map(|run| run.time).sum()
+    }
+}
+
+fn failure(failed: Failed) -> Failure {
+    let failure = Failure::bad_input(format!("{}: {}", failed.pass, failed.error));
+    match failed.error.help {
+        Some(help) => failure.help(help),
+        None => failure,
+    }
+}
+
+fn write_dump(folder: &std::path::Path, number: usize, pass: &str, model: &Model) -> Result<()> {
+    let path = folder.join(format!("{number:02}-{pass}.txt"));
+    std::fs::write(&path, text::print(model, &text::PrintOptions::brief())).with_context(|| format!("cannot write {}", path.display())).usage()
+}

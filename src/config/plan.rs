@@ -1,0 +1,455 @@
+//! The validated plan of one run of `quantize`.
+//!
+//! A flag wins over `lsqc.toml`, which wins over the default. All that can be refused without reading the model or the data is refused
+//! here: numbers out of range, outputs that could not be written at the end, missing files.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::bits::Bits;
+use super::choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Placement, Require, Target};
+use super::file::{self, AugmentTable, DataTable, File, Location};
+use super::flags::{DataFlags, EngineFlags, Flags};
+use super::layers::LayerRules;
+use crate::data::{Augment, Mirror, Source, Spec};
+use crate::failure::{Failure, Kind};
+use crate::output;
+use crate::terminal::Verbosity;
+
+const DEFAULT_EPOCHS: u32 = 3;
+const DEFAULT_BATCH: usize = 128;
+const DEFAULT_TEST_FRACTION: f64 = 0.1;
+const DEFAULT_PROOF_IMAGES: usize = 256;
+
+/// What one run does.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The float model; it is there.
+    pub model: PathBuf,
+    /// The `lsqc.toml` that was read, if one was.
+    pub config: Option<PathBuf>,
+    /// Data, preprocessing and augmentation.
+    pub data: Spec,
+    /// May noise stand in for data?
+    pub require: Require,
+    /// Bits of weights and activations where no rule for a layer says otherwise.
+    pub bits: Bits,
+    /// Where quantizers stand.
+    pub placement: Placement,
+    /// The runtime that the result is for.
+    pub target: Target,
+    /// How step sizes start.
+    pub init: Init,
+    /// Rules for single layers.
+    pub layers: LayerRules,
+    /// What is minimised; see [`Plan::loss`].
+    pub loss_choice: LossChoice,
+    /// How long training takes.
+    pub length: Length,
+    /// Samples in a batch, at least 1.
+    pub batch: usize,
+    /// The learning rate that was asked for; see [`Plan::learning_rate`].
+    pub lr: Option<f64>,
+    /// The weight decay that was asked for; `None`: by the weights' bits.
+    pub weight_decay: Option<f64>,
+    /// Decides every random choice.
+    pub seed: u64,
+    /// BatchNorm in training.
+    pub bn: BatchNorm,
+    /// What runs graphs.
+    pub engine: EnginePlan,
+    /// Samples on which every layer is proven, at least 1.
+    pub proof_images: usize,
+    /// Points of top-1 that may be lost.
+    pub max_drop: Option<f64>,
+    /// What is written.
+    pub outputs: Outputs,
+    /// How much is said.
+    pub verbosity: Verbosity,
+}
+
+/// What runs graphs, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnginePlan {
+    /// Which engine.
+    pub choice: EngineChoice,
+    /// The ONNX Runtime library that was named.
+    pub ort_lib: Option<PathBuf>,
+    /// Threads; 0: the engine's choice.
+    pub threads: usize,
+}
+
+/// How long training takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// Times through the data.
+    Epochs(u32),
+    /// Batches.
+    Steps(u64),
+}
+
+impl Length {
+    /// The number of batches, for epochs of `per_epoch` batches.
+    #[must_use]
+    pub fn steps(self, per_epoch: usize) -> u64 {
+        match self {
+            Length::Epochs(epochs) => u64::from(epochs).saturating_mul(per_epoch as u64),
+            Length::Steps(steps) => steps,
+        }
+    }
+
+    /// Is nothing trained?
+    #[must_use]
+    pub fn is_zero(self) -> bool {
+        self.steps(1) == 0
+    }
+}
+
+/// What is minimised, once it is known whether there are labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Cross-entropy.
+    Ce,
+    /// Distillation.
+    Kd,
+    /// Their sum.
+    Both,
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Loss::Ce => "ce",
+            Loss::Kd => "kd",
+            Loss::Both => "both",
+        })
+    }
+}
+
+/// Files that the run writes; every folder is there and takes files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outputs {
+    /// The integer model.
+    pub model: PathBuf,
+    /// The report.
+    pub report: PathBuf,
+    /// The trained fake-quantized model.
+    pub fakequant: Option<PathBuf>,
+    /// The training-step graph.
+    pub step: Option<StepOutput>,
+}
+
+/// Where the training-step graph goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepOutput {
+    /// The folder; made if it is not there.
+    pub folder: PathBuf,
+    /// With gradients?
+    pub gradients: Gradients,
+}
+
+impl Plan {
+    /// Merges and validates.
+    ///
+    /// # Errors
+    /// Usage for flags, `lsqc.toml` and outputs; bad input for a model or data file that is not there.
+    pub fn new(flags: &Flags) -> Result<Plan> {
+        check_model(&flags.model)?;
+        let settings = Settings::read(&flags.model, flags.data.config.as_deref())?;
+        let File {
+            quantize, train, gate, ..
+        } = settings.file.clone();
+
+        let bits = match flags.bits.or(quantize.bits) {
+            Some(bits) => bits,
+            None => Bits::new(8, 8).map_err(Failure::usage)?,
+        };
+        let length = length(flags, &settings)?;
+        let test_fraction = flags
+            .test_fraction
+            .or(settings.file.data.test_fraction)
+            .unwrap_or(DEFAULT_TEST_FRACTION);
+        let number = |name: &str, value: Option<f64>, ok: fn(f64) -> bool, range: &str| match value {
+            Some(value) if !ok(value) => Err(Failure::usage(format!("{name} is {value}, but must be {range}"))),
+            _ => Ok(value),
+        };
+        number(
+            "the test fraction",
+            Some(test_fraction),
+            |v| v > 0.0 && v < 1.0,
+            "between 0 and 1",
+        )?;
+        let count = |name: &str, value: usize| match value {
+            0 => Err(Failure::usage(format!("{name} is 0, but must be at least 1"))),
+            value => Ok(value),
+        };
+        let outputs = outputs(flags, bits)?;
+        let data = settings.data_spec(&flags.data, test_fraction)?;
+        let required = flags.require_data || gate.require_data;
+        let plan = Plan {
+            model: flags.model.clone(),
+            data,
+            require: if required { Require::Data } else { Require::Nothing },
+            bits,
+            placement: flags.placement.or(quantize.placement).unwrap_or_default(),
+            target: flags.target.or(quantize.target).unwrap_or_default(),
+            init: init(flags, &settings, length),
+            layers: quantize.layers,
+            loss_choice: flags.loss.or(train.loss).unwrap_or_default(),
+            length,
+            batch: count("the batch", flags.batch.or(train.batch).unwrap_or(DEFAULT_BATCH))?,
+            lr: number(
+                "the learning rate",
+                flags.lr.or(train.lr),
+                |v| v > 0.0 && v.is_finite(),
+                "above 0",
+            )?,
+            weight_decay: number(
+                "the weight decay",
+                flags.weight_decay.or(train.weight_decay),
+                |v| v >= 0.0 && v.is_finite(),
+                "0 or above",
+            )?,
+            seed: flags.seed.or(train.seed).unwrap_or(0),
+            bn: flags.bn.or(train.bn).unwrap_or_default(),
+            engine: settings.engine(&flags.engine),
+            proof_images: count(
+                "the number of proof images",
+                flags.proof_images.or(gate.proof_images).unwrap_or(DEFAULT_PROOF_IMAGES),
+            )?,
+            max_drop: number(
+                "the largest drop",
+                flags.max_drop.or(gate.max_drop),
+                f64::is_finite,
+                "a number of points",
+            )?,
+            outputs,
+            verbosity: if flags.quiet { Verbosity::Quiet } else { Verbosity::Normal },
+            config: settings.path,
+        };
+        if plan.require == Require::Data && plan.data.train.is_none() {
+            return Err(crate::data::no_data("data is required, and there is none").into());
+        }
+        Ok(plan)
+    }
+
+    /// The learning rate: what was asked for, or the method's: 0.01, but 0.001 where weights and activations have 8 bits.
+    #[must_use]
+    pub fn learning_rate(&self) -> f64 {
+        let eight = self.bits.weights() == 8 && self.bits.activations() == 8;
+        self.lr.unwrap_or(if eight { 0.001 } else { 0.01 })
+    }
+
+    /// What is minimised, now that it is known whether the training data has labels.
+    ///
+    /// # Errors
+    /// Usage, if labels are needed and there are none.
+    pub fn loss(&self, labels: Labels) -> Result<Loss> {
+        match (self.loss_choice, labels) {
+            (LossChoice::Kd, _) | (LossChoice::Auto, Labels::Missing) => Ok(Loss::Kd),
+            (LossChoice::Ce, Labels::Present) => Ok(Loss::Ce),
+            (LossChoice::Both | LossChoice::Auto, Labels::Present) => Ok(Loss::Both),
+            (LossChoice::Ce | LossChoice::Both, Labels::Missing) => {
+                let message = format!("the loss {} needs labels, and the training data has none", self.loss_choice);
+                Err(Failure::usage(message)
+                    .help("give labels, or train by distillation: --loss kd")
+                    .into())
+            }
+        }
+    }
+}
+
+/// Does the training data have labels?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Labels {
+    /// Yes.
+    Present,
+    /// No.
+    Missing,
+}
+
+/// Refuses a model file that is not there.
+///
+/// # Errors
+/// Bad input.
+pub fn check_model(path: &Path) -> Result<()> {
+    if path.is_file() {
+        return Ok(());
+    }
+    let what = if path.is_dir() {
+        "is a folder, not a model"
+    } else {
+        "is not there"
+    };
+    let failure = Failure::new(Kind::BadInput, format!("model {} {what}", path.display()));
+    Err(failure.help("give the path of an ONNX file").into())
+}
+
+/// `lsqc.toml`, and where it lies.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    path: Option<PathBuf>,
+    file: File,
+}
+
+impl Settings {
+    /// Reads the named file, or `lsqc.toml` beside the model where there is one.
+    ///
+    /// # Errors
+    /// Usage, if it cannot be read or says what it may not.
+    pub fn read(model: &Path, named: Option<&Path>) -> Result<Settings> {
+        let beside = model.with_file_name(file::FILE_NAME);
+        let path = match named {
+            Some(path) => path.to_owned(),
+            None if beside.is_file() => beside,
+            None => return Ok(Settings::default()),
+        };
+        let file = file::read(&path)?;
+        for (input, preprocess) in &file.input {
+            preprocess
+                .check()
+                .map_err(|problem| Failure::usage(format!("{}: [input.{input}]: {problem}", path.display())))?;
+        }
+        let train = &file.train;
+        if train.epochs.is_some() && train.steps.is_some() {
+            return Err(
+                Failure::usage(format!("{}: [train] has both epochs and steps", path.display()))
+                    .help("keep one")
+                    .into(),
+            );
+        }
+        Ok(Settings { path: Some(path), file })
+    }
+
+    /// What the engine flags and `[train]` say.
+    #[must_use]
+    pub fn engine(&self, flags: &EngineFlags) -> EnginePlan {
+        let train = &self.file.train;
+        let in_file = train.ort_lib.as_ref().map(|library| self.folder().join(library));
+        EnginePlan {
+            choice: flags.engine.or(train.engine).unwrap_or_default(),
+            ort_lib: flags.ort_lib.clone().or(in_file),
+            threads: flags.threads.or(train.threads).unwrap_or(0),
+        }
+    }
+
+    /// What data flags and `[data]` say. `--data` puts the file's test set out of force too: it belongs to the file's training set.
+    ///
+    /// # Errors
+    /// Bad input if a file is not there.
+    pub fn data_spec(&self, flags: &DataFlags, test_fraction: f64) -> Result<Spec> {
+        let here = Path::new("");
+        let DataTable { train, test, .. } = &self.file.data;
+        let given = |text: &Option<String>| text.as_deref().map(|text| Source::find(text, here)).transpose();
+        let in_file = |location: &Option<Location>| location.as_ref().map(|location| self.locate(location)).transpose();
+        let (train, test) = match (given(&flags.data)?, given(&flags.test)?) {
+            (Some(train), test) => (Some(train), test),
+            (None, Some(test)) => (in_file(train)?, Some(test)),
+            (None, None) => (in_file(train)?, in_file(test)?),
+        };
+        let AugmentTable { mirror, crop_pad } = self.file.augment;
+        let mirror = if mirror { Mirror::Half } else { Mirror::Off };
+        Ok(Spec {
+            train,
+            test,
+            test_fraction,
+            inputs: self.file.input.clone(),
+            augment: Augment { mirror, crop_pad },
+        })
+    }
+
+    fn locate(&self, location: &Location) -> Result<Source> {
+        let folder = self.folder();
+        match location {
+            Location::Text(text) => Source::find(text, folder),
+            Location::Pair(pair) => match &pair.labels {
+                Some(labels) => Source::pair(&folder.join(&pair.images), &folder.join(labels)),
+                None => Source::file(&folder.join(&pair.images)),
+            },
+        }
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""))
+    }
+}
+
+/// The data that `eval` measures on.
+///
+/// # Errors
+/// As [`Settings::read`] and [`Settings::data_spec`].
+pub fn data_spec(model: &Path, flags: &DataFlags) -> Result<(Settings, Spec)> {
+    let settings = Settings::read(model, flags.config.as_deref())?;
+    let spec = settings.data_spec(flags, DEFAULT_TEST_FRACTION)?;
+    Ok((settings, spec))
+}
+
+fn length(flags: &Flags, settings: &Settings) -> Result<Length> {
+    let train = &settings.file.train;
+    Ok(match (flags.epochs, flags.steps, train.epochs, train.steps) {
+        (Some(_), Some(_), _, _) => return Err(Failure::usage("give --epochs or --steps, not both").into()),
+        (Some(epochs), None, _, _) => Length::Epochs(epochs),
+        (None, Some(steps), _, _) => Length::Steps(steps),
+        (None, None, Some(epochs), _) => Length::Epochs(epochs),
+        (None, None, None, Some(steps)) => Length::Steps(steps),
+        (None, None, None, None) => Length::Epochs(DEFAULT_EPOCHS),
+    })
+}
+
+/// Without training, steps are best where the error is least: that is implied unless the same or a stronger source says otherwise.
+fn init(flags: &Flags, settings: &Settings, length: Length) -> Init {
+    let length_by_flag = flags.epochs.is_some() || flags.steps.is_some();
+    match (flags.init, settings.file.quantize.init) {
+        (Some(init), _) => init,
+        (None, Some(init)) if !(length.is_zero() && length_by_flag) => init,
+        _ if length.is_zero() => Init::Mse,
+        _ => Init::default(),
+    }
+}
+
+fn outputs(flags: &Flags, bits: Bits) -> Result<Outputs> {
+    let stem = flags.model.file_stem().unwrap_or_default().to_string_lossy();
+    let model = flags
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(format!("{stem}.{bits}.onnx")));
+    let outputs = Outputs {
+        report: flags.report.clone().unwrap_or_else(|| model.with_extension("report.json")),
+        model,
+        fakequant: flags.emit_fakequant.clone(),
+        step: flags.emit_step.clone().map(|folder| StepOutput {
+            folder,
+            gradients: if flags.emit_gradients {
+                Gradients::Emitted
+            } else {
+                Gradients::Left
+            },
+        }),
+    };
+    let files: Vec<&PathBuf> = [&outputs.model, &outputs.report]
+        .into_iter()
+        .chain(&outputs.fakequant)
+        .collect();
+    for (position, file) in files.iter().enumerate() {
+        output::check_file(file)?;
+        if output::is_same_file(file, &flags.model) {
+            return Err(Failure::usage(format!("output {} is the model itself", file.display()))
+                .help("choose another with -o")
+                .into());
+        }
+        if files.iter().take(position).any(|earlier| output::is_same_file(earlier, file)) {
+            return Err(Failure::usage(format!("two outputs have the name {}", file.display()))
+                .help("choose another for one")
+                .into());
+        }
+    }
+    if let Some(step) = &outputs.step {
+        output::check_directory(&step.folder)?;
+    }
+    Ok(outputs)
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,133 @@
+//! The training loop: cosine-decayed SGD over shuffled, prefetched batches, with the state on the engine's device.
+//!
+//! It stops, naming the tensor, when the loss is not finite or when a step has shrunk to its floor.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use lsqc_passes::ir::Tensor;
+use lsqc_passes::onnx::OwnOps;
+use lsqc_passes::train::names;
+
+use super::assemble::StepGraph;
+use crate::compiler::serialize;
+use crate::data::{Dataset, TrainBatches, TrainOptions};
+use crate::engine::{Engine, LoadOptions, Session, Tensors};
+use crate::failure::{Failure, Kind};
+use crate::interrupt;
+use crate::terminal::Terminal;
+
+/// How long and how fast.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainPlan {
+    /// Steps in all.
+    pub steps: u64,
+    /// The learning rate η₀ of the first step.
+    pub learning_rate: f64,
+    /// Batches.
+    pub batches: TrainOptions,
+}
+
+/// What training left.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The state after the last step.
+    pub state: Tensors,
+    /// The loss of every step.
+    pub losses: Vec<f32>,
+}
+
+/// How often the steps are looked at: copying them from the device takes time.
+const LOOK_EVERY: u64 = 64;
+
+/// η = η₀/2 · (1 + cos(π·t/T)) for t = 0 … T − 1: cosine decay without restarts (Loshchilov & Hutter, arXiv 1608.03983).
+#[must_use]
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+pub fn cosine(start: f64, step: u64, steps: u64) -> f32 {
+    let part = step as f64 / steps.max(1) as f64;
+    (start * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())) as f32
+}
+
+/// Runs `plan.steps` steps of `graph`.
+///
+/// # Errors
+/// Engine, if it fails or training diverges; interrupted, on a signal.
+pub fn train(
+    graph: &StepGraph,
+    plan: &TrainPlan,
+    data: &Arc<dyn Dataset>,
+    engine: &dyn Engine,
+    options: &LoadOptions,
+    terminal: &Terminal,
+) -> Result<Trained> {
+    let options = LoadOptions { state: graph.bindings.clone(), ..options.clone() };
+    let mut session = engine.load(&serialize(&graph.model, OwnOps::Refuse)?, &options)?;
+    session.set_state(&graph.state)?;
+    let wants_labels = graph.model.graph.find(names::LABEL).is_some();
+    let mut batches = TrainBatches::start(Arc::clone(data), plan.batches)?;
+    let progress = terminal.progress("train", plan.steps);
+    let mut losses = Vec::new();
+    for step in 0..plan.steps {
+        interrupt::check()?;
+        let batch = batches.next_batch()?;
+        let mut feeds = batch.inputs;
+        if let Some(labels) = batch.labels.filter(|_| wants_labels) {
+            feeds.insert(names::LABEL.to_owned(), labels);
+        }
+        feeds.insert(names::LEARNING_RATE.to_owned(), Tensor::scalar(cosine(plan.learning_rate, step, plan.steps)));
+        let out = session.step(&feeds)?;
+        let loss = out.get(names::LOSS).and_then(Tensor::to_f32).and_then(|values| values.first().copied());
+        let loss = loss.context("the step graph gave no loss")?;
+        if !loss.is_finite() {
+            return Err(diverged(session.as_ref(), step, loss));
+        }
+        losses.push(loss);
+        if (step + 1) % LOOK_EVERY == 0 || step + 1 == plan.steps {
+            check_state(&session.state()?, graph, step)?;
+        }
+        progress.advance(1, format!("loss {loss:.4}"));
+    }
+    Ok(Trained { state: session.state()?, losses })
+}
+
+const CURE: &str = "lower the learning rate (--lr), or check the data's preprocessing";
+
+fn diverged(session: &dyn Session, step: u64, loss: f32) -> anyhow::Error {
+    let state = session.state().unwrap_or_default();
+    let first = state.iter().find(|(_, tensor)| !is_finite(tensor)).map(|(name, _)| name.clone());
+    let at = first.map_or(String::new(), |name| format!("; the first tensor that is not finite is '{name}'"));
+    Failure::new(Kind::Engine, format!("training diverged: the loss is {loss} at step {}{at}", step + 1)).help(CURE).into()
+}
+
+fn check_state(state: &Tensors, graph: &StepGraph, step: u64) -> Result<()> {
+    for (name, tensor) in state {
+        if !is_finite(tensor) {
+            let message = format!("training diverged: '{name}' is not finite after step {}", step + 1);
+            return Err(Failure::new(Kind::Engine, message).help(CURE).into());
+        }
+    }
+    for (name, &floor) in &graph.floors {
+        let Some(values) = state.get(name).and_then(Tensor::to_f32) else { continue };
+        if values.iter().any(|&value| value <= floor) {
+            let message = format!("the quantizer step '{name}' has vanished after step {}: it fell to {floor:e}", step + 1);
+            return Err(Failure::new(Kind::Engine, message).help(CURE).into());
+        }
+    }
+    Ok(())
+}
+
+fn is_finite(tensor: &Tensor) -> bool {
+    tensor.to_f32().is_none_or(|values| values.iter().all(|value| value.is_finite()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cosine_starts_at_the_rate_and_ends_near_zero() {
+        assert_eq!(cosine(0.01, 0, 100), 0.01);
+        assert!((cosine(0.01, 50, 100) - 0.005).abs() < 1e-9);
+        assert!(cosine(0.01, 99, 100) < 1e-5);
+    }
+}
