@@ -87,7 +87,12 @@ pub fn calibrate(
         names.dedup();
         names
     };
-    let is_input = |name: &str| observed.graph.find(name).is_some_and(|value| observed.graph.inputs().contains(&value));
+    let is_input = |name: &str| {
+        observed
+            .graph
+            .find(name)
+            .is_some_and(|value| observed.graph.inputs().contains(&value))
+    };
     let (fed, made): (Vec<String>, Vec<String>) = sources.into_iter().partition(|name| is_input(name));
     let outputs = made.iter().filter_map(|name| observed.graph.find(name)).collect();
     observed.graph.set_outputs(outputs);
@@ -118,7 +123,10 @@ pub fn calibrate(
         progress.advance(real as u64, "");
     }
     drop(progress);
-    Ok(Calibration { samples, ..choose(sites, &seen, init) })
+    Ok(Calibration {
+        samples,
+        ..choose(sites, &seen, init)
+    })
 }
 
 /// What the first `real` samples of a tensor show.
@@ -128,12 +136,17 @@ fn look(name: &str, tensor: &Tensor, real: usize, stride_of: &impl Fn(usize) -> 
     let batch = tensor.shape().first().copied().unwrap_or(1).max(1);
     let values = values.get(..values.len() / batch * real.min(batch)).unwrap_or(&values);
     if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
-        return Err(Failure::bad_input(format!("the activation '{name}' of the float model is {bad} on the calibration data"))
-            .help("check the model's preprocessing (scale, mean, std in lsqc.toml) and the data")
-            .into());
+        return Err(Failure::bad_input(format!(
+            "the activation '{name}' of the float model is {bad} on the calibration data"
+        ))
+        .help("check the model's preprocessing (scale, mean, std in lsqc.toml) and the data")
+        .into());
     }
     let least = values.iter().copied().fold(0.0f32, f32::min);
-    Ok(Seen { least, kept: values.iter().copied().step_by(stride).collect() })
+    Ok(Seen {
+        least,
+        kept: values.iter().copied().step_by(stride).collect(),
+    })
 }
 
 fn choose(sites: &Sites, seen: &BTreeMap<String, Seen>, init: StepInit) -> Calibration {
@@ -143,7 +156,10 @@ fn choose(sites: &Sites, seen: &BTreeMap<String, Seen>, init: StepInit) -> Calib
     for site in &sites.activations {
         groups.entry(group_of(site)).or_default().push(site);
     }
-    let chosen: Vec<_> = groups.into_par_iter().map(|(_, members)| choose_group(&members, seen, init)).collect();
+    let chosen: Vec<_> = groups
+        .into_par_iter()
+        .map(|(_, members)| choose_group(&members, seen, init))
+        .collect();
     let mut calibration = Calibration::default();
     for (values, step, sign, reason) in chosen {
         for value in values {
@@ -171,7 +187,10 @@ fn choose_group(
         (false, true) => (Sign::Signed, SignReason::Seen),
     };
     let bits = members.iter().map(|site| site.bits).max().unwrap_or(8);
-    let range = QuantRange { bits, signed: sign == Sign::Signed };
+    let range = QuantRange {
+        bits,
+        signed: sign == Sign::Signed,
+    };
     let values: Vec<f32> = sources.iter().flat_map(|seen| seen.kept.iter().copied()).collect();
     let step = step_size::initial(&values, range, init);
     (members.iter().map(|site| site.value.clone()).collect(), step, sign, reason)

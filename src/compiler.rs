@@ -20,9 +20,17 @@ impl Evaluator for TractEvaluator {
     fn evaluate(&self, model: &Model) -> Result<Vec<Tensor>, String> {
         let bytes = serialize(model, OwnOps::Refuse).map_err(|error| format!("{error:#}"))?;
         let session = TractEngine.load(&bytes, &LoadOptions::plain());
-        let mut outputs = session.and_then(|mut session| session.run(&Tensors::new())).map_err(|error| format!("{error:#}"))?;
+        let mut outputs = session
+            .and_then(|mut session| session.run(&Tensors::new()))
+            .map_err(|error| format!("{error:#}"))?;
         let name = |&value: &lsqc_passes::ir::ValueId| model.graph[value].name().to_owned();
-        model.graph.outputs().iter().map(name).map(|name| outputs.remove(&name).ok_or(format!("'{name}' was not computed"))).collect()
+        model
+            .graph
+            .outputs()
+            .iter()
+            .map(name)
+            .map(|name| outputs.remove(&name).ok_or(format!("'{name}' was not computed")))
+            .collect()
     }
 }
 
@@ -30,7 +38,12 @@ impl LoadOptions {
     /// One thread, no state, default fusion.
     #[must_use]
     pub fn plain() -> LoadOptions {
-        LoadOptions { threads: 1, qdq_fusion: QdqFusion::Default, state: Vec::new(), optimized_model: None }
+        LoadOptions {
+            threads: 1,
+            qdq_fusion: QdqFusion::Default,
+            state: Vec::new(),
+            optimized_model: None,
+        }
     }
 }
 
@@ -39,8 +52,17 @@ impl LoadOptions {
 /// # Errors
 /// If it holds ops that only lsqc knows and `own_ops` refuses them, or is too large for one message.
 pub fn serialize(model: &Model, own_ops: OwnOps) -> Result<Vec<u8>> {
-    let written = lsqc_passes::onnx::write(model, &WriteOptions { own_ops, ..WriteOptions::default() })?;
-    anyhow::ensure!(written.external.is_none(), "the graph is over 2 GB, which no engine takes from memory");
+    let written = lsqc_passes::onnx::write(
+        model,
+        &WriteOptions {
+            own_ops,
+            ..WriteOptions::default()
+        },
+    )?;
+    anyhow::ensure!(
+        written.external.is_none(),
+        "the graph is over 2 GB, which no engine takes from memory"
+    );
     Ok(written.model.to_vec())
 }
 
@@ -109,5 +131,7 @@ fn failure(failed: Failed) -> Failure {
 
 fn write_dump(folder: &std::path::Path, number: usize, pass: &str, model: &Model) -> Result<()> {
     let path = folder.join(format!("{number:02}-{pass}.txt"));
-    std::fs::write(&path, text::print(model, &text::PrintOptions::brief())).with_context(|| format!("cannot write {}", path.display())).usage()
+    std::fs::write(&path, text::print(model, &text::PrintOptions::brief()))
+        .with_context(|| format!("cannot write {}", path.display()))
+        .usage()
 }

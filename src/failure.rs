@@ -9,6 +9,8 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::engine::EngineError;
+
 /// What ended a run, and with it the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -213,11 +215,11 @@ impl<T, E: Into<anyhow::Error>> Classify<T> for Result<T, E> {
 
 /// The classification nearest to the cause, if there is one.
 fn classified(error: &anyhow::Error) -> Option<Kind> {
-    error
-        .chain()
-        .filter_map(|layer| layer.downcast_ref::<Failure>())
-        .filter_map(Failure::kind)
-        .last()
+    let kind = |layer: &(dyn Error + 'static)| match layer.downcast_ref::<Failure>() {
+        Some(failure) => failure.kind(),
+        None => layer.is::<EngineError>().then_some(Kind::Engine),
+    };
+    error.chain().filter_map(kind).last()
 }
 
 /// What `error` ends the run as.

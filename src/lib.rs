@@ -1,11 +1,19 @@
 //! The tool `lsqc`: files, data, engines and the terminal around the compiler in `lsqc-passes`.
 
-//pub mod cli;
+pub mod calibrate;
+pub mod cli;
+pub mod compiler;
 pub mod config;
 pub mod data;
 pub mod engine;
 pub mod failure;
 pub mod interrupt;
+pub mod metric;
+pub mod model_file;
 pub mod output;
-//pub mod report;
+pub mod report;
+pub mod run;
+pub mod summary;
 pub mod terminal;
+pub mod tune;
+pub mod verify;

@@ -115,22 +115,44 @@ pub fn prove(
     let accumulators = accumulators(&pair.fake.graph);
     let (pieces, doubles) = pieces(compiler, pair.fake, &accumulators)?;
     let mut lowered = pair.lowered.clone();
-    let wanted: Vec<_> = pair.sites.iter().map(|site| &site.levels).chain(accumulators.iter().map(|a| &a.value)).collect();
-    let wanted = wanted.into_iter().map(|name| lowered.graph.find(name).with_context(|| format!("'{name}' is not in the lowered graph")));
+    let wanted: Vec<_> = pair
+        .sites
+        .iter()
+        .map(|site| &site.levels)
+        .chain(accumulators.iter().map(|a| &a.value))
+        .collect();
+    let wanted = wanted.into_iter().map(|name| {
+        lowered
+            .graph
+            .find(name)
+            .with_context(|| format!("'{name}' is not in the lowered graph"))
+    });
     let wanted = wanted.collect::<Result<Vec<_>>>()?;
     for value in wanted {
         lowered.graph.add_output(value);
     }
-    let integer = LoadOptions { qdq_fusion: QdqFusion::Default, ..options.clone() };
+    let integer = LoadOptions {
+        qdq_fusion: QdqFusion::Default,
+        ..options.clone()
+    };
     let mut lowered = engine.load(&serialize(&lowered, OwnOps::Refuse)?, &integer)?;
     let mut float = engine.load(&serialize(&pieces, OwnOps::Refuse)?, options)?;
     let mut referee: Option<Box<dyn Session>> = None;
 
     let batches = EvalBatches::new(Arc::clone(data), BATCH, Some(samples));
     let samples = batches.samples();
-    let mut proof = Proof { samples, ..Proof::default() };
-    proof.sites.extend(pair.sites.iter().map(|site| Compared { value: site.value.clone(), ..Compared::default() }));
-    proof.sites.extend(accumulators.iter().map(|layer| Compared { value: layer.value.clone(), ..Compared::default() }));
+    let mut proof = Proof {
+        samples,
+        ..Proof::default()
+    };
+    proof.sites.extend(pair.sites.iter().map(|site| Compared {
+        value: site.value.clone(),
+        ..Compared::default()
+    }));
+    proof.sites.extend(accumulators.iter().map(|layer| Compared {
+        value: layer.value.clone(),
+        ..Compared::default()
+    }));
     let progress = terminal.progress("prove", samples as u64);
     for batch in batches {
         interrupt::check()?;
@@ -146,7 +168,16 @@ pub fn prove(
             let levels = tensor(&integers, &site.levels)?.values::<u8>().context("levels are uint8")?;
             let part = real_part(source, real);
             let Some(row) = proof.sites.get_mut(index) else { continue };
-            let near = compare(row, site, source.values::<f32>().context("sources are floats")?.get(..part).unwrap_or(&[]), &levels);
+            let near = compare(
+                row,
+                site,
+                source
+                    .values::<f32>()
+                    .context("sources are floats")?
+                    .get(..part)
+                    .unwrap_or(&[]),
+                &levels,
+            );
             if !near.is_empty() {
                 doubts.push((index, near));
             }
@@ -154,21 +185,41 @@ pub fn prove(
         if !doubts.is_empty() {
             let referee = match &mut referee {
                 Some(referee) => referee,
-                none => none.insert(TractEngine.load(&serialize(&doubles, OwnOps::Refuse)?, &LoadOptions { threads: options.threads, ..LoadOptions::plain() })?),
+                none => none.insert(TractEngine.load(
+                    &serialize(&doubles, OwnOps::Refuse)?,
+                    &LoadOptions {
+                        threads: options.threads,
+                        ..LoadOptions::plain()
+                    },
+                )?),
             };
             let feeds = self::feeds(&doubles, &batch, &integers, pair.sites, Precision::Double)?;
             let exact = referee.run(&feeds)?;
             for (index, near) in doubts {
-                let (Some(site), Some(row)) = (pair.sites.get(index), proof.sites.get_mut(index)) else { continue };
-                let values = source_of(site, &feeds, &exact)?.values::<f64>().context("the referee gives doubles")?;
+                let (Some(site), Some(row)) = (pair.sites.get(index), proof.sites.get_mut(index)) else {
+                    continue;
+                };
+                let values = source_of(site, &feeds, &exact)?
+                    .values::<f64>()
+                    .context("the referee gives doubles")?;
                 for at in near {
                     let Some(value) = values.get(at) else { continue };
-                    if distance_from_half(value / f64::from(site.step)) <= TIE { row.ties += 1 } else { row.mismatches += 1 }
+                    if distance_from_half(value / f64::from(site.step)) <= TIE {
+                        row.ties += 1
+                    } else {
+                        row.mismatches += 1
+                    }
                 }
             }
         }
         for (layer, row) in accumulators.iter().zip(proof.sites.iter_mut().skip(pair.sites.len())) {
-            compare_accumulators(row, layer, tensor(&integers, &layer.value)?, tensor(&floats, &layer.value)?, real)?;
+            compare_accumulators(
+                row,
+                layer,
+                tensor(&integers, &layer.value)?,
+                tensor(&floats, &layer.value)?,
+                real,
+            )?;
         }
         progress.advance(real as u64, "");
     }
@@ -204,18 +255,36 @@ fn accumulators(graph: &Graph) -> Vec<Accumulator> {
     let mut followed: HashSet<NodeId> = HashSet::new();
     for (id, node) in graph.nodes().rev() {
         let is_quantizer = node.op.is_lsqc("FakeQuantize");
-        let before_quantizer = node.outputs().iter().flatten().any(|&y| graph[y].uses().iter().any(|used| followed.contains(&used.node)));
+        let before_quantizer = node
+            .outputs()
+            .iter()
+            .flatten()
+            .any(|&y| graph[y].uses().iter().any(|used| followed.contains(&used.node)));
         if is_quantizer || before_quantizer {
             followed.insert(id);
         }
     }
     let mut layers = Vec::new();
     for (id, node) in graph.nodes() {
-        let behind = node.outputs().iter().flatten().any(|&y| graph[y].uses().iter().any(|used| followed.contains(&used.node)));
-        let (Ok(op), false, Some(y)) = (weighted(graph, id), behind, node.output(0)) else { continue };
+        let behind = node
+            .outputs()
+            .iter()
+            .flatten()
+            .any(|&y| graph[y].uses().iter().any(|used| followed.contains(&used.node)));
+        let (Ok(op), false, Some(y)) = (weighted(graph, id), behind, node.output(0)) else {
+            continue;
+        };
         let Some(grid) = accumulator_grid(graph, op) else { continue };
-        let axis = if node.op.is("Conv") { 1 } else { graph[y].ty.as_ref().and_then(lsqc_passes::ir::TensorType::rank).unwrap_or(2) - 1 };
-        layers.push(Accumulator { value: graph[y].name().to_owned(), grid, axis });
+        let axis = if node.op.is("Conv") {
+            1
+        } else {
+            graph[y].ty.as_ref().and_then(lsqc_passes::ir::TensorType::rank).unwrap_or(2) - 1
+        };
+        layers.push(Accumulator {
+            value: graph[y].name().to_owned(),
+            grid,
+            axis,
+        });
     }
     layers
 }
@@ -228,11 +297,20 @@ enum Precision {
 
 /// What the cut graph takes: the batch, and for every quantized value (q − z)·s.
 fn feeds(pieces: &Model, batch: &Batch, integers: &Tensors, sites: &[LevelSite], precision: Precision) -> Result<Tensors> {
-    let names: BTreeSet<&str> = pieces.graph.inputs().iter().map(|&input| pieces.graph[input].name()).collect();
+    let names: BTreeSet<&str> = pieces
+        .graph
+        .inputs()
+        .iter()
+        .map(|&input| pieces.graph[input].name())
+        .collect();
     let mut feeds: Tensors = BTreeMap::new();
     for (name, value) in &batch.inputs {
         if names.contains(name.as_str()) {
-            let widened = || value.values::<f32>().map(|v| Tensor::new(value.shape(), v.iter().map(|&v| f64::from(v)).collect()));
+            let widened = || {
+                value
+                    .values::<f32>()
+                    .map(|v| Tensor::new(value.shape(), v.iter().map(|&v| f64::from(v)).collect()))
+            };
             let fed = if precision == Precision::Double { widened() } else { None };
             feeds.insert(name.clone(), fed.unwrap_or_else(|| value.clone()));
         }
@@ -246,10 +324,17 @@ fn feeds(pieces: &Model, batch: &Batch, integers: &Tensors, sites: &[LevelSite],
         let values = levels.values::<u8>().context("levels are uint8")?;
         let code = |&level: &u8| i16::from(level) - i16::from(site.zero_point);
         let fed = match precision {
-            Precision::Single => Tensor::new(levels.shape(), values.iter().map(|level| f32::from(code(level)) * site.step).collect()),
-            Precision::Double => {
-                Tensor::new(levels.shape(), values.iter().map(|level| f64::from(code(level)) * f64::from(site.step)).collect())
-            }
+            Precision::Single => Tensor::new(
+                levels.shape(),
+                values.iter().map(|level| f32::from(code(level)) * site.step).collect(),
+            ),
+            Precision::Double => Tensor::new(
+                levels.shape(),
+                values
+                    .iter()
+                    .map(|level| f64::from(code(level)) * f64::from(site.step))
+                    .collect(),
+            ),
         };
         feeds.insert(name, fed);
     }
@@ -258,8 +343,15 @@ fn feeds(pieces: &Model, batch: &Batch, integers: &Tensors, sites: &[LevelSite],
 
 /// The float value that a quantizer rounds: computed by the cut graph, or fed to it.
 fn source_of<'t>(site: &LevelSite, feeds: &'t Tensors, computed: &'t Tensors) -> Result<&'t Tensor> {
-    let fed = || feeds.get(&site.source).or_else(|| feeds.get(&format!("{LEVELS_IN}{}", site.source)));
-    computed.get(&site.source).or_else(fed).with_context(|| format!("'{}' was not computed", site.source))
+    let fed = || {
+        feeds
+            .get(&site.source)
+            .or_else(|| feeds.get(&format!("{LEVELS_IN}{}", site.source)))
+    };
+    computed
+        .get(&site.source)
+        .or_else(fed)
+        .with_context(|| format!("'{}' was not computed", site.source))
 }
 
 /// The number of elements that belong to the first `real` samples.
@@ -270,7 +362,10 @@ fn real_part(tensor: &Tensor, real: usize) -> usize {
 
 /// Rounds `values` as the fake quantizer does and compares with `levels`; gives the positions of one-level differences.
 fn compare(row: &mut Compared, site: &LevelSite, values: &[f32], levels: &[u8]) -> Vec<usize> {
-    let (lo, hi) = (i32::from(site.range.0) - i32::from(site.zero_point), i32::from(site.range.1) - i32::from(site.zero_point));
+    let (lo, hi) = (
+        i32::from(site.range.0) - i32::from(site.zero_point),
+        i32::from(site.range.1) - i32::from(site.zero_point),
+    );
     #[allow(clippy::cast_precision_loss)]
     let (least, most) = (lo as f32, hi as f32);
     let mut near = Vec::new();
@@ -283,7 +378,11 @@ fn compare(row: &mut Compared, site: &LevelSite, values: &[f32], levels: &[u8]) 
         error += f64::from(rounded * site.step - value).powi(2);
         // NaN rounds to nothing, and equals no level.
         #[allow(clippy::cast_possible_truncation)]
-        let difference = if rounded.is_nan() { i32::MAX } else { (rounded as i32 + i32::from(site.zero_point) - i32::from(level)).abs() };
+        let difference = if rounded.is_nan() {
+            i32::MAX
+        } else {
+            (rounded as i32 + i32::from(site.zero_point) - i32::from(level)).abs()
+        };
         match difference {
             0 => {}
             1 => near.push(at),
@@ -300,7 +399,10 @@ fn distance_from_half(level: f64) -> f64 {
 }
 
 fn compare_accumulators(row: &mut Compared, layer: &Accumulator, integer: &Tensor, float: &Tensor, real: usize) -> Result<()> {
-    let (a, b) = (integer.to_f32().context("results are floats")?, float.to_f32().context("results are floats")?);
+    let (a, b) = (
+        integer.to_f32().context("results are floats")?,
+        float.to_f32().context("results are floats")?,
+    );
     let inner: usize = integer.shape().iter().skip(layer.axis + 1).product();
     let part = real_part(integer, real);
     for (at, (&x, &y)) in a.iter().zip(&b).take(part).enumerate() {
@@ -318,7 +420,14 @@ mod tests {
     use super::*;
 
     fn site() -> LevelSite {
-        LevelSite { value: "v".into(), source: "s".into(), levels: "l".into(), step: 0.37, zero_point: 128, range: (124, 131) }
+        LevelSite {
+            value: "v".into(),
+            source: "s".into(),
+            levels: "l".into(),
+            step: 0.37,
+            zero_point: 128,
+            range: (124, 131),
+        }
     }
 
     #[test]

@@ -97,3 +97,19 @@ pub static SPELL: &[&Pass] = &[&LEGALIZE, &REMOVE_DEAD];
 
 /// From the fake-quantized network to ONNX Runtime's integers.
 pub static LOWER: &[&Pass] = &[&LOWER_ORT, &REMOVE_DEAD];
+
+/// The lowest IR version that ONNX allows with this version of the default operator set (its `docs/Versioning.md`); `None` for versions
+/// that lsqc does not know.
+#[must_use]
+pub fn lowest_ir_version(opset: i64) -> Option<i64> {
+    Some(match opset {
+        13 | 14 => 7,
+        15..=18 => 8,
+        19 | 20 => 9,
+        21 | 22 => 10,
+        23 => 11,
+        24 => 12,
+        25 => 13,
+        _ => return None,
+    })
+}

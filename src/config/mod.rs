@@ -9,9 +9,11 @@ pub mod file;
 mod flags;
 mod layers;
 mod plan;
+mod settings;
 
 pub use bits::Bits;
 pub use choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Placement, Require, Target};
 pub use flags::{DataFlags, EngineFlags, Flags};
 pub use layers::{LayerRule, LayerRules};
-pub use plan::{EnginePlan, Labels, Length, Loss, Outputs, Plan, Settings, StepOutput, check_model, data_spec};
+pub use plan::{EnginePlan, Labels, Length, Loss, Outputs, Plan, StepOutput};
+pub use settings::{Settings, check_model, data_spec};

@@ -3,23 +3,23 @@
 //! A flag wins over `lsqc.toml`, which wins over the default. All that can be refused without reading the model or the data is refused
 //! here: numbers out of range, outputs that could not be written at the end, missing files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 
 use super::bits::Bits;
 use super::choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Placement, Require, Target};
-use super::file::{self, AugmentTable, DataTable, File, Location};
-use super::flags::{DataFlags, EngineFlags, Flags};
+use super::file::File;
+use super::flags::Flags;
 use super::layers::LayerRules;
-use crate::data::{Augment, Mirror, Source, Spec};
-use crate::failure::{Failure, Kind};
+use super::settings::{DEFAULT_TEST_FRACTION, Settings, check_model};
+use crate::data::Spec;
+use crate::failure::Failure;
 use crate::output;
 use crate::terminal::Verbosity;
 
 const DEFAULT_EPOCHS: u32 = 3;
 const DEFAULT_BATCH: usize = 128;
-const DEFAULT_TEST_FRACTION: f64 = 0.1;
 const DEFAULT_PROOF_IMAGES: usize = 256;
 
 /// What one run does.
@@ -267,122 +267,6 @@ pub enum Labels {
     Present,
     /// No.
     Missing,
-}
-
-/// Refuses a model file that is not there.
-///
-/// # Errors
-/// Bad input.
-pub fn check_model(path: &Path) -> Result<()> {
-    if path.is_file() {
-        return Ok(());
-    }
-    let what = if path.is_dir() {
-        "is a folder, not a model"
-    } else {
-        "is not there"
-    };
-    let failure = Failure::new(Kind::BadInput, format!("model {} {what}", path.display()));
-    Err(failure.help("give the path of an ONNX file").into())
-}
-
-/// `lsqc.toml`, and where it lies.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    path: Option<PathBuf>,
-    file: File,
-}
-
-impl Settings {
-    /// Reads the named file, or `lsqc.toml` beside the model where there is one.
-    ///
-    /// # Errors
-    /// Usage, if it cannot be read or says what it may not.
-    pub fn read(model: &Path, named: Option<&Path>) -> Result<Settings> {
-        let beside = model.with_file_name(file::FILE_NAME);
-        let path = match named {
-            Some(path) => path.to_owned(),
-            None if beside.is_file() => beside,
-            None => return Ok(Settings::default()),
-        };
-        let file = file::read(&path)?;
-        for (input, preprocess) in &file.input {
-            preprocess
-                .check()
-                .map_err(|problem| Failure::usage(format!("{}: [input.{input}]: {problem}", path.display())))?;
-        }
-        let train = &file.train;
-        if train.epochs.is_some() && train.steps.is_some() {
-            return Err(
-                Failure::usage(format!("{}: [train] has both epochs and steps", path.display()))
-                    .help("keep one")
-                    .into(),
-            );
-        }
-        Ok(Settings { path: Some(path), file })
-    }
-
-    /// What the engine flags and `[train]` say.
-    #[must_use]
-    pub fn engine(&self, flags: &EngineFlags) -> EnginePlan {
-        let train = &self.file.train;
-        let in_file = train.ort_lib.as_ref().map(|library| self.folder().join(library));
-        EnginePlan {
-            choice: flags.engine.or(train.engine).unwrap_or_default(),
-            ort_lib: flags.ort_lib.clone().or(in_file),
-            threads: flags.threads.or(train.threads).unwrap_or(0),
-        }
-    }
-
-    /// What data flags and `[data]` say. `--data` puts the file's test set out of force too: it belongs to the file's training set.
-    ///
-    /// # Errors
-    /// Bad input if a file is not there.
-    pub fn data_spec(&self, flags: &DataFlags, test_fraction: f64) -> Result<Spec> {
-        let here = Path::new("");
-        let DataTable { train, test, .. } = &self.file.data;
-        let given = |text: &Option<String>| text.as_deref().map(|text| Source::find(text, here)).transpose();
-        let in_file = |location: &Option<Location>| location.as_ref().map(|location| self.locate(location)).transpose();
-        let (train, test) = match (given(&flags.data)?, given(&flags.test)?) {
-            (Some(train), test) => (Some(train), test),
-            (None, Some(test)) => (in_file(train)?, Some(test)),
-            (None, None) => (in_file(train)?, in_file(test)?),
-        };
-        let AugmentTable { mirror, crop_pad } = self.file.augment;
-        let mirror = if mirror { Mirror::Half } else { Mirror::Off };
-        Ok(Spec {
-            train,
-            test,
-            test_fraction,
-            inputs: self.file.input.clone(),
-            augment: Augment { mirror, crop_pad },
-        })
-    }
-
-    fn locate(&self, location: &Location) -> Result<Source> {
-        let folder = self.folder();
-        match location {
-            Location::Text(text) => Source::find(text, folder),
-            Location::Pair(pair) => match &pair.labels {
-                Some(labels) => Source::pair(&folder.join(&pair.images), &folder.join(labels)),
-                None => Source::file(&folder.join(&pair.images)),
-            },
-        }
-    }
-
-    fn folder(&self) -> &Path {
-        self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""))
-    }
-}
-
-/// The data that `eval` measures on.
-///
-/// # Errors
-/// As [`Settings::read`] and [`Settings::data_spec`].
-pub fn data_spec(model: &Path, flags: &DataFlags) -> Result<(Settings, Spec)> {
-    let settings = Settings::read(model, flags.config.as_deref())?;
-    let spec = settings.data_spec(flags, DEFAULT_TEST_FRACTION)?;
-    Ok((settings, spec))
 }
 
 fn length(flags: &Flags, settings: &Settings) -> Result<Length> {

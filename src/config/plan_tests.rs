@@ -1,12 +1,13 @@
 //! Tests of merging and validation.
 
 use std::fs;
+use std::path::Path;
 
 use clap::Parser;
 use tempfile::TempDir;
 
 use super::*;
-use crate::failure::{kind_of, render};
+use crate::failure::{Kind, kind_of, render};
 
 #[derive(Parser)]
 struct Line {

@@ -5,6 +5,7 @@
 //! Everything that can be wrong with data is found here, before any work: other shapes, NaN, labels out of range.
 
 mod augment;
+mod check;
 mod draw;
 mod idx;
 mod loader;

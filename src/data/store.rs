@@ -1,7 +1,6 @@
 //! Samples in memory, raw as the files have them; preprocessed when a batch is made.
 //!
-//! Refused, with the file, the sample and the cure: samples of another shape than the model's input, another number of labels than of
-//! samples, values that are NaN or infinite, labels that are no class, fields that are missing.
+//! What is refused is in `check`, and here: fields that are missing, inputs of different lengths, integers that do not fit.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,6 +10,7 @@ use half::f16;
 use lsqc_passes::ir::{DType, Tensor};
 
 use super::augment::{Drawn, Extents};
+use super::check::{check_finite, fit_shape, read_labels};
 use super::preprocess::{Preprocess, Transform};
 use super::source::{Part, Reader};
 use super::{Augmented, Batch, Dataset, ModelInput, idx, npz};
@@ -229,7 +229,7 @@ fn load(part: &Part, reader: &mut Reader, inputs: &[ModelInput]) -> Result<Array
             .bad_input()?;
         return by_field(file, arrays, reader, inputs);
     }
-    let raw = parse_idx(path, &content, Known::from(labels.is_some()))?;
+    let raw = parse_idx(path, &content, labels.map_or(Known::Nothing, |_| Known::Idx))?;
     let input = match inputs {
         [input] => input.clone(),
         _ => {
@@ -261,12 +261,6 @@ fn load(part: &Part, reader: &mut Reader, inputs: &[ModelInput]) -> Result<Array
 enum Known {
     Idx,
     Nothing,
-}
-
-impl From<bool> for Known {
-    fn from(is_pair: bool) -> Known {
-        if is_pair { Known::Idx } else { Known::Nothing }
-    }
 }
 
 fn parse_idx(path: &Path, content: &[u8], known: Known) -> Result<Tensor> {
@@ -308,99 +302,6 @@ fn by_field(file: String, mut arrays: BTreeMap<String, Tensor>, reader: &mut Rea
         by_input,
         labels,
     })
-}
-
-/// The shape of a sample as the model takes it: the file's, or, for grey images without a channel axis, with one put in.
-fn fit_shape(file: &str, input: &ModelInput, shape: &[usize], preprocess: &Preprocess) -> Result<Vec<usize>> {
-    let found = shape.get(1..).unwrap_or(&[]);
-    let fits = |shape: &[usize]| {
-        let wanted = &input.sample_shape;
-        wanted.len() == shape.len()
-            && wanted
-                .iter()
-                .zip(shape)
-                .all(|(wanted, found)| wanted.is_none_or(|wanted| wanted == *found))
-    };
-    if !shape.is_empty() && fits(found) {
-        return Ok(found.to_vec());
-    }
-    if let &[height, width] = found {
-        let with_channel = match preprocess.layout {
-            super::Layout::Nchw => [1, height, width],
-            super::Layout::Nhwc => [height, width, 1],
-        };
-        if fits(&with_channel) {
-            return Ok(with_channel.to_vec());
-        }
-    }
-    let wanted: Vec<String> = input
-        .sample_shape
-        .iter()
-        .map(|extent| extent.map_or_else(|| "?".to_owned(), |e| e.to_string()))
-        .collect();
-    let message = format!(
-        "{file}: samples have shape {found:?}, but the model's input \"{}\" takes [{}]",
-        input.name,
-        wanted.join(", ")
-    );
-    let help =
-        "write the data in the model's shape: resized, and with its axes in the model's order, as when the model was trained";
-    Err(Failure::bad_input(message).help(help).into())
-}
-
-fn check_finite(file: &str, raw: &Tensor) -> Result<()> {
-    if !raw.dtype().is_float() {
-        return Ok(());
-    }
-    let values = raw.to_f32().unwrap_or_default();
-    let Some(position) = values.iter().position(|value| !value.is_finite()) else {
-        return Ok(());
-    };
-    let width: usize = raw.shape().get(1..).unwrap_or(&[]).iter().product();
-    let value = values.get(position).copied().unwrap_or(f32::NAN);
-    let message = format!(
-        "{file}: sample {} has the value {value} (element {} of it)",
-        position / width.max(1),
-        position % width.max(1)
-    );
-    Err(Failure::bad_input(message)
-        .help("remove or repair the sample; a network cannot be trained on it")
-        .into())
-}
-
-fn read_labels(file: &str, labels: &Tensor, samples: usize, classes: Option<usize>) -> Result<Vec<i64>> {
-    let whole = !labels.dtype().is_float();
-    let Some(values) = labels.to_i64().filter(|_| whole) else {
-        let message = format!("{file}: labels are {}, not integers", labels.dtype());
-        return Err(Failure::bad_input(message).help("save class numbers, from 0").into());
-    };
-    if !matches!(labels.shape(), [_] | [_, 1]) {
-        let message = format!(
-            "{file}: labels have shape {:?}, where one class number per sample is needed",
-            labels.shape()
-        );
-        return Err(Failure::bad_input(message)
-            .help("save class numbers, not one-hot rows")
-            .into());
-    }
-    if values.len() != samples {
-        let message = format!("{file}: there are {} labels for {samples} samples", values.len());
-        return Err(Failure::bad_input(message)
-            .help("give the labels that belong to these images")
-            .into());
-    }
-    let limit = classes.and_then(|classes| i64::try_from(classes).ok()).unwrap_or(i64::MAX);
-    if let Some((index, value)) = values.iter().enumerate().find(|&(_, &value)| value < 0 || value >= limit) {
-        let range = classes.map_or_else(
-            || "labels start at 0".to_owned(),
-            |n| format!("the model has {n} classes, 0 to {}", n.saturating_sub(1)),
-        );
-        let message = format!("{file}: label {index} is {value}, but {range}");
-        return Err(Failure::bad_input(message)
-            .help("number the classes as the model does")
-            .into());
-    }
-    Ok(values)
 }
 
 /// A tensor of one of the IEEE types.

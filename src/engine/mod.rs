@@ -6,6 +6,7 @@
 pub mod discover;
 mod error;
 mod guard;
+mod memory;
 pub mod ort;
 mod select;
 mod signature;

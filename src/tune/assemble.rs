@@ -80,7 +80,13 @@ pub fn weight_decay(bits: u32) -> f32 {
 ///
 /// # Errors
 /// Bad input where a pass refuses the model.
-pub fn assemble(compiler: &mut Compiler, quantized: &Model, teacher: &Model, sites: &Sites, plan: &StepPlan) -> Result<StepGraph> {
+pub fn assemble(
+    compiler: &mut Compiler,
+    quantized: &Model,
+    teacher: &Model,
+    sites: &Sites,
+    plan: &StepPlan,
+) -> Result<StepGraph> {
     let shapes = InputShapes(plan.shapes.clone());
     let mut model = quantized.clone();
     fix(compiler, &mut model, &shapes)?;
@@ -103,8 +109,15 @@ pub fn assemble(compiler: &mut Compiler, quantized: &Model, teacher: &Model, sit
         BnMode::Batch => pipelines::TRAIN,
         BnMode::Frozen => pipelines::TRAIN_FROZEN,
     };
-    let codes = if plan.gradients == Gradients::Outputs { Codes::Outputs } else { Codes::Hidden };
-    let loss = LossPlan { loss: plan.loss, teacher };
+    let codes = if plan.gradients == Gradients::Outputs {
+        Codes::Outputs
+    } else {
+        Codes::Hidden
+    };
+    let loss = LossPlan {
+        loss: plan.loss,
+        teacher,
+    };
     let prepare = |cx: &mut lsqc_passes::pass::PassCx| {
         cx.set(loss);
         cx.set(optimizer);
@@ -112,14 +125,28 @@ pub fn assemble(compiler: &mut Compiler, quantized: &Model, teacher: &Model, sit
     };
     compiler.run(passes, &mut model, prepare, |_| ())?;
     if plan.gradients == Gradients::Hidden {
-        let kept = model.graph.outputs().iter().copied().filter(|&output| !matches!(model.graph[output].role, Role::Gradient(_)));
+        let kept = model
+            .graph
+            .outputs()
+            .iter()
+            .copied()
+            .filter(|&output| !matches!(model.graph[output].role, Role::Gradient(_)));
         let kept: Vec<ValueId> = kept.collect();
         model.graph.set_outputs(kept);
     }
     compiler.run(pipelines::CLEAN, &mut model, |_| (), |_| ())?;
     let (state, bindings) = take_state(&mut model.graph)?;
-    let floors = floors.into_iter().filter(|(_, (role, _))| *role == Role::Step).map(|(name, (_, floor))| (name, floor)).collect();
-    Ok(StepGraph { model, state, bindings, floors })
+    let floors = floors
+        .into_iter()
+        .filter(|(_, (role, _))| *role == Role::Step)
+        .map(|(name, (_, floor))| (name, floor))
+        .collect();
+    Ok(StepGraph {
+        model,
+        state,
+        bindings,
+        floors,
+    })
 }
 
 fn fix(compiler: &mut Compiler, model: &mut Model, shapes: &InputShapes) -> Result<()> {
@@ -136,9 +163,15 @@ fn set_gains(graph: &mut Graph) -> Result<()> {
         }
         let x = node.input(0).context("a quantizer takes nothing")?;
         let quantizer = Quantizer::of(node).map_err(anyhow::Error::msg)?;
-        let shape = graph[x].shape().with_context(|| format!("the shape of '{}' is not fixed", graph[x].name()))?;
+        let shape = graph[x]
+            .shape()
+            .with_context(|| format!("the shape of '{}' is not fixed", graph[x].name()))?;
         let is_weight = graph[x].initial().is_some();
-        let count: usize = if is_weight { shape.iter().product() } else { shape.iter().skip(1).product() };
+        let count: usize = if is_weight {
+            shape.iter().product()
+        } else {
+            shape.iter().skip(1).product()
+        };
         let gain = 1.0 / (count.max(1) as f64 * f64::from(quantizer.range.q_p())).sqrt();
         graph[id].set_attr("gain", gain as f32);
     }
@@ -167,11 +200,19 @@ fn floors(graph: &Graph) -> BTreeMap<String, (Role, f32)> {
 fn decays(graph: &Graph, layers: &[Layer], asked: Option<f32>) -> BTreeMap<String, f32> {
     let mut decays = BTreeMap::new();
     for (id, node) in graph.nodes() {
-        let Ok(op) = lsqc_passes::analyze::weighted(graph, id) else { continue };
+        let Ok(op) = lsqc_passes::analyze::weighted(graph, id) else {
+            continue;
+        };
         let label = node.label(graph);
         // A layer that stays in floats decays as the 8-bit ones do.
-        let bits = layers.iter().find(|layer| layer.name == label).map_or(8, |layer| layer.bits.weight);
-        decays.insert(graph[op.weight].name().to_owned(), asked.unwrap_or_else(|| weight_decay(bits)));
+        let bits = layers
+            .iter()
+            .find(|layer| layer.name == label)
+            .map_or(8, |layer| layer.bits.weight);
+        decays.insert(
+            graph[op.weight].name().to_owned(),
+            asked.unwrap_or_else(|| weight_decay(bits)),
+        );
     }
     decays
 }
@@ -181,7 +222,10 @@ fn take_state(graph: &mut Graph) -> Result<(Tensors, Vec<StateBinding>)> {
     let mut bindings = Vec::new();
     for &output in graph.outputs() {
         if let Role::Next(input) = graph[output].role {
-            bindings.push(StateBinding { current: graph[input].name().to_owned(), next: graph[output].name().to_owned() });
+            bindings.push(StateBinding {
+                current: graph[input].name().to_owned(),
+                next: graph[output].name().to_owned(),
+            });
         }
     }
     let mut state = Tensors::new();

@@ -52,8 +52,10 @@ pub fn reestimate(
         return Ok(Tensors::new());
     }
     let unbias: BTreeMap<String, f64> = unbias_factors(&model, &wanted);
-    let names: Vec<(String, String)> =
-        wanted.iter().map(|&(running, batch)| (model.graph[running].name().to_owned(), model.graph[batch].name().to_owned())).collect();
+    let names: Vec<(String, String)> = wanted
+        .iter()
+        .map(|&(running, batch)| (model.graph[running].name().to_owned(), model.graph[batch].name().to_owned()))
+        .collect();
     model.graph.set_outputs(wanted.iter().map(|&(_, batch)| batch).collect());
     for input in model.graph.inputs().to_vec() {
         model.graph.demote(input);
@@ -68,7 +70,10 @@ pub fn reestimate(
         interrupt::check()?;
         let shown = session.run(&loader.next_batch()?.inputs)?;
         for (running, batch) in &names {
-            let values = shown.get(batch).and_then(Tensor::to_f64).with_context(|| format!("'{batch}' was not computed"))?;
+            let values = shown
+                .get(batch)
+                .and_then(Tensor::to_f64)
+                .with_context(|| format!("'{batch}' was not computed"))?;
             let sum = sums.entry(running.clone()).or_insert_with(|| vec![0.0; values.len()]);
             for (sum, value) in sum.iter_mut().zip(values) {
                 *sum += value;
@@ -79,7 +84,10 @@ pub fn reestimate(
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
     let mean = |(name, sum): (String, Vec<f64>)| {
         let factor = unbias.get(&name).copied().unwrap_or(1.0) / BATCHES as f64;
-        (name, Tensor::vector(sum.into_iter().map(|sum| (sum * factor) as f32).collect::<Vec<f32>>()))
+        (
+            name,
+            Tensor::vector(sum.into_iter().map(|sum| (sum * factor) as f32).collect::<Vec<f32>>()),
+        )
     };
     Ok(sums.into_iter().map(mean).collect())
 }
@@ -95,8 +103,16 @@ fn unbias_factors(model: &Model, wanted: &[(ValueId, ValueId)]) -> BTreeMap<Stri
         }
         let Some((_, node)) = graph.producer(batch) else { continue };
         let shape = node.input(0).and_then(|x| graph[x].shape()).unwrap_or_default();
-        let count: usize = shape.iter().enumerate().filter(|&(axis, _)| axis != 1).map(|(_, &extent)| extent).product();
-        factors.insert(graph[running].name().to_owned(), count as f64 / count.saturating_sub(1).max(1) as f64);
+        let count: usize = shape
+            .iter()
+            .enumerate()
+            .filter(|&(axis, _)| axis != 1)
+            .map(|(_, &extent)| extent)
+            .product();
+        factors.insert(
+            graph[running].name().to_owned(),
+            count as f64 / count.saturating_sub(1).max(1) as f64,
+        );
     }
     factors
 }

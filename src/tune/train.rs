@@ -60,7 +60,10 @@ pub fn train(
     options: &LoadOptions,
     terminal: &Terminal,
 ) -> Result<Trained> {
-    let options = LoadOptions { state: graph.bindings.clone(), ..options.clone() };
+    let options = LoadOptions {
+        state: graph.bindings.clone(),
+        ..options.clone()
+    };
     let mut session = engine.load(&serialize(&graph.model, OwnOps::Refuse)?, &options)?;
     session.set_state(&graph.state)?;
     let wants_labels = graph.model.graph.find(names::LABEL).is_some();
@@ -74,9 +77,15 @@ pub fn train(
         if let Some(labels) = batch.labels.filter(|_| wants_labels) {
             feeds.insert(names::LABEL.to_owned(), labels);
         }
-        feeds.insert(names::LEARNING_RATE.to_owned(), Tensor::scalar(cosine(plan.learning_rate, step, plan.steps)));
+        feeds.insert(
+            names::LEARNING_RATE.to_owned(),
+            Tensor::scalar(cosine(plan.learning_rate, step, plan.steps)),
+        );
         let out = session.step(&feeds)?;
-        let loss = out.get(names::LOSS).and_then(Tensor::to_f32).and_then(|values| values.first().copied());
+        let loss = out
+            .get(names::LOSS)
+            .and_then(Tensor::to_f32)
+            .and_then(|values| values.first().copied());
         let loss = loss.context("the step graph gave no loss")?;
         if !loss.is_finite() {
             return Err(diverged(session.as_ref(), step, loss));
@@ -87,16 +96,29 @@ pub fn train(
         }
         progress.advance(1, format!("loss {loss:.4}"));
     }
-    Ok(Trained { state: session.state()?, losses })
+    Ok(Trained {
+        state: session.state()?,
+        losses,
+    })
 }
 
 const CURE: &str = "lower the learning rate (--lr), or check the data's preprocessing";
 
 fn diverged(session: &dyn Session, step: u64, loss: f32) -> anyhow::Error {
     let state = session.state().unwrap_or_default();
-    let first = state.iter().find(|(_, tensor)| !is_finite(tensor)).map(|(name, _)| name.clone());
-    let at = first.map_or(String::new(), |name| format!("; the first tensor that is not finite is '{name}'"));
-    Failure::new(Kind::Engine, format!("training diverged: the loss is {loss} at step {}{at}", step + 1)).help(CURE).into()
+    let first = state
+        .iter()
+        .find(|(_, tensor)| !is_finite(tensor))
+        .map(|(name, _)| name.clone());
+    let at = first.map_or(String::new(), |name| {
+        format!("; the first tensor that is not finite is '{name}'")
+    });
+    Failure::new(
+        Kind::Engine,
+        format!("training diverged: the loss is {loss} at step {}{at}", step + 1),
+    )
+    .help(CURE)
+    .into()
 }
 
 fn check_state(state: &Tensors, graph: &StepGraph, step: u64) -> Result<()> {
@@ -107,9 +129,14 @@ fn check_state(state: &Tensors, graph: &StepGraph, step: u64) -> Result<()> {
         }
     }
     for (name, &floor) in &graph.floors {
-        let Some(values) = state.get(name).and_then(Tensor::to_f32) else { continue };
+        let Some(values) = state.get(name).and_then(Tensor::to_f32) else {
+            continue;
+        };
         if values.iter().any(|&value| value <= floor) {
-            let message = format!("the quantizer step '{name}' has vanished after step {}: it fell to {floor:e}", step + 1);
+            let message = format!(
+                "the quantizer step '{name}' has vanished after step {}: it fell to {floor:e}",
+                step + 1
+            );
             return Err(Failure::new(Kind::Engine, message).help(CURE).into());
         }
     }
@@ -117,7 +144,9 @@ fn check_state(state: &Tensors, graph: &StepGraph, step: u64) -> Result<()> {
 }
 
 fn is_finite(tensor: &Tensor) -> bool {
-    tensor.to_f32().is_none_or(|values| values.iter().all(|value| value.is_finite()))
+    tensor
+        .to_f32()
+        .is_none_or(|values| values.iter().all(|value| value.is_finite()))
 }
 
 #[cfg(test)]

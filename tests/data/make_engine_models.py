@@ -149,6 +149,17 @@ def qdq():
     )
 
 
+def gather():
+    """Fails while it runs, if an index is out of range."""
+    save(
+        "engine_gather",
+        [h.make_node("Gather", ["rows", "i"], ["y"], axis=0)],
+        [tensor("i", T.INT64, [3])],
+        [tensor("y", T.FLOAT, [3])],
+        [("rows", np.float32([0, 1, 2, 3]))],
+    )
+
+
 def unknown():
     """An operator that no engine has."""
     save(
@@ -161,5 +172,5 @@ def unknown():
 
 
 if __name__ == "__main__":
-    for make in (cnn, momentum, dtypes, qdq, unknown):
+    for make in (cnn, momentum, dtypes, qdq, gather, unknown):
         make()

@@ -65,7 +65,7 @@ pub enum ReadError {
     #[error("{0} has no name")]
     Unnamed(String),
     /// Nodes that need each other's results.
-    #[error("the nodes {} form a cycle", nodes.iter().map(|node| format!("'{node}'")).collect::<Vec<_>>().join(" -> "))]
+    #[error("{}", cycle(nodes))]
     Cycle {
         /// The nodes, each before one that takes its result; the last before the first.
         nodes: Vec<String>,
@@ -79,7 +79,7 @@ pub enum ReadError {
         problem: String,
     },
     /// An element type that the schema does not know.
-    #[error("{what} has the element type number {code}, which ONNX does not define")]
+    #[error("{what} has {}", element_type(*code))]
     ElementType {
         /// The tensor or value.
         what: String,
@@ -158,6 +158,20 @@ pub enum Warning {
         /// The version.
         version: i64,
     },
+}
+
+fn cycle(nodes: &[String]) -> String {
+    match nodes {
+        [node] => format!("the node '{node}' takes its own result"),
+        _ => format!("the nodes '{}' form a cycle", nodes.join("' -> '")),
+    }
+}
+
+fn element_type(code: i32) -> String {
+    match code {
+        0 => "no element type".to_owned(),
+        _ => format!("the element type number {code}, which ONNX does not define"),
+    }
 }
 
 fn times(count: usize) -> String {

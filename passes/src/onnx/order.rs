@@ -35,7 +35,7 @@ pub(super) struct Order {
 /// Finds the order.
 ///
 /// # Errors
-/// If two nodes have a result of the same name, or nodes form a cycle.
+/// If a node's result has the name of another's or of a source, or nodes form a cycle.
 pub(super) fn order(graph: &GraphProto) -> Result<Order, ReadError> {
     let makers = makers(graph)?;
     let needs: Vec<Vec<usize>> = graph.node.iter().map(|node| needs(node, &makers)).collect();
@@ -59,16 +59,29 @@ pub(super) fn order(graph: &GraphProto) -> Result<Order, ReadError> {
 
 fn makers(graph: &GraphProto) -> Result<HashMap<&str, usize>, ReadError> {
     let mut makers = HashMap::new();
+    let inputs = graph.input.iter().map(|input| (input.name(), "an input"));
+    let constants = graph
+        .initializer
+        .iter()
+        .map(|initializer| (initializer.name(), "an initializer"));
+    let sparse = graph.sparse_initializer.iter().flat_map(|sparse| &sparse.values);
+    let sparse = sparse.map(|values| (values.name(), "a sparse initializer"));
+    let sources: HashMap<&str, &str> = sparse.chain(constants).chain(inputs).collect();
+    let maker = |place: usize| {
+        graph
+            .node
+            .get(place)
+            .map_or_else(String::new, |node| format!("node '{}'", label(node)))
+    };
     for (place, node) in graph.node.iter().enumerate() {
         for name in node.output.iter().filter(|name| !name.is_empty()) {
-            if let Some(other) = makers.insert(name.as_str(), place) {
+            let source = sources.get(name.as_str()).map(|&source| source.to_owned());
+            let other = makers.insert(name.as_str(), place).map(maker);
+            if let Some(first) = source.or(other) {
                 return Err(ReadError::Duplicate {
                     name: name.clone(),
-                    first: graph
-                        .node
-                        .get(other)
-                        .map_or_else(String::new, |node| format!("node '{}'", label(node))),
-                    second: format!("node '{}'", label(node)),
+                    first,
+                    second: maker(place),
                 });
             }
         }

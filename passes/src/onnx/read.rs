@@ -230,12 +230,7 @@ impl Reader<'_> {
         let id: NodeId = graph
             .add_node(op, &inputs, &names, attributes)
             .map_err(|DuplicateName(name)| ReadError::Duplicate {
-                first: match graph.find(&name).map(|id| graph[id].def()) {
-                    Some(Def::Input(_)) => "an input".to_owned(),
-                    Some(Def::Constant(_)) => "an initializer".to_owned(),
-                    Some(Def::Captured(_)) => "a graph around it".to_owned(),
-                    _ => "a node".to_owned(),
-                },
+                first: "a graph around it".to_owned(),
                 second: format!("node '{label}'"),
                 name,
             })?;

@@ -100,7 +100,7 @@ fn places(indices: &Tensor, shape: &[usize], values: usize) -> Result<Vec<usize>
         usize::try_from(index)
             .ok()
             .filter(|&index| index < extent)
-            .ok_or_else(|| format!("index {index} is not below {extent}"))
+            .ok_or_else(|| format!("index {index} lies outside its shape {shape:?}"))
     };
     match indices.shape() {
         [rows] if *rows == values => found.iter().map(|&index| place(index, usize::MAX)).collect(),

@@ -177,3 +177,9 @@ pub fn lookup(op: &Op) -> Option<&'static OpEntry> {
 pub fn quant(node: &Node) -> Quant {
     lookup(&node.op).map_or(Quant::Float, |entry| entry.quant)
 }
+
+/// Is the node a matrix multiply, quantized or not?
+#[must_use]
+pub fn is_weighted(node: &Node) -> bool {
+    matches!(quant(node), Quant::Weighted { .. })
+}

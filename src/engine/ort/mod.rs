@@ -126,13 +126,12 @@ impl OrtEngine {
         } else {
             GraphOptimizationLevel::Level2
         };
-        let mut builder = ort::session::Session::builder(&self.library.environment)?
-            .with_log_level(LogLevel::Error)
-            .and_then(|builder| builder.with_optimization_level(level))
-            .and_then(|builder| builder.with_memory_pattern(false))
-            .and_then(|builder| builder.with_deterministic_compute(true))
-            .and_then(|builder| builder.with_config_entry("session.force_spinning_stop", "1"))
-            .map_err(plain)?;
+        let builder = ort::session::Session::builder(&self.library.environment)?;
+        let builder = builder.with_log_level(LogLevel::Error).map_err(plain)?;
+        let builder = builder.with_optimization_level(level).map_err(plain)?;
+        let builder = builder.with_memory_pattern(false).map_err(plain)?;
+        let builder = builder.with_deterministic_compute(true).map_err(plain)?;
+        let mut builder = builder.with_config_entry("session.force_spinning_stop", "1").map_err(plain)?;
         if options.threads > 0 {
             builder = builder.with_intra_threads(options.threads).map_err(plain)?;
         }

@@ -22,6 +22,7 @@ use tract_onnx::pb::{self, ModelProto, tensor_shape_proto::dimension, type_proto
 use tract_onnx::prelude::Framework;
 
 use super::guard::{hush_this_thread, quietly};
+use super::memory::keep_freed_memory;
 use super::signature::{Port, Signature};
 use super::{Engine, EngineError, LoadOptions, Session};
 use session::TractSession;
@@ -44,6 +45,7 @@ impl Engine for TractEngine {
     }
 
     fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn Session>> {
+        keep_freed_memory();
         let refuse = |cause: String| EngineError::Refused { engine: NAME, cause };
         let session =
             quietly(|| build(model, options))

@@ -1,0 +1,86 @@
+//! The command line: one file per subcommand, each with its flags and a `run`.
+
+pub mod eval;
+pub mod opt;
+pub mod quantize;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use lsqc_passes::ir::Model;
+use lsqc_passes::pipelines;
+
+use crate::compiler::Compiler;
+use crate::config::{self, EnginePlan};
+use crate::engine::{self, Selected};
+use crate::terminal::Terminal;
+use crate::{failure, interrupt};
+
+/// The metadata key under which a lowered model says how its inputs are prepared.
+const PREPROCESSING: &str = "lsqc.preprocessing";
+
+/// A compiler that makes neural networks small without making them wrong.
+#[derive(Debug, Parser)]
+#[command(name = "lsqc", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a float model to few bits, lower it to integers, prove that both are the same
+    Quantize(Box<quantize::QuantizeArgs>),
+    /// Read a model, run passes over it, write it again
+    Opt(opt::OptArgs),
+    /// Measure a model: top-1, top-5, loss
+    Eval(eval::EvalArgs),
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 good; 2 usage; 3 a gate failed; 4 bad input; 5 engine; 6 the proof failed; 130, 143 interrupted.";
+
+/// Parses the command line, runs the command, reports what went wrong.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = interrupt::listen().and_then(|()| match cli.command {
+        Command::Quantize(args) => quantize::run(&args),
+        Command::Opt(args) => opt::run(&args),
+        Command::Eval(args) => eval::run(&args),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}
+
+/// Takes the engine that is asked for and says which, and why.
+fn choose_engine(plan: &EnginePlan, terminal: &Terminal) -> Result<Selected> {
+    let choice = match plan.choice {
+        config::EngineChoice::Auto => engine::EngineChoice::Auto,
+        config::EngineChoice::Tract => engine::EngineChoice::Tract,
+        config::EngineChoice::Ort => engine::EngineChoice::Ort,
+    };
+    let engine = engine::select(choice, plan.ort_lib.as_deref())?;
+    terminal.note(format!("engine: {} ({})", engine.engine.describe(), engine.reason));
+    Ok(engine)
+}
+
+/// Brings a model into plain form.
+fn simplify(compiler: &mut Compiler, model: &mut Model) -> Result<()> {
+    compiler.run(pipelines::SIMPLIFY, model, |_| (), |_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

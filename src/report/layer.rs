@@ -1,0 +1,95 @@
+//! What the report says about layers.
+
+use serde::{Deserialize, Serialize};
+
+/// One quantized tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct TensorReport {
+    /// Bits, 2 to 8.
+    pub bits: u8,
+    /// Whether levels may be negative.
+    pub signed: bool,
+    /// Why: proven by the graph, seen in calibration, or chosen.
+    pub signed_reason: String,
+    /// The step size before training.
+    pub first_step: f64,
+    /// The step size in the result.
+    pub last_step: f64,
+    /// The share of values beyond the last level, 0 to 1; of activations on the test data.
+    pub clipped: Option<f64>,
+    /// The mean of (v − v̂)², in the tensor's own unit squared.
+    pub mean_squared_error: Option<f64>,
+}
+
+/// One quantized layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Layer {
+    /// The name of the node in the input model.
+    pub name: String,
+    /// The operator, such as Conv or Add.
+    pub op: String,
+    /// Its weights; null for layers without.
+    pub weights: Option<TensorReport>,
+    /// Its input activations.
+    pub activations: Vec<TensorReport>,
+}
+
+/// A site that stays float.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Site {
+    /// The name of the node.
+    pub name: String,
+    /// The operator.
+    pub op: String,
+    /// Why it is not quantized.
+    pub reason: String,
+}
+
+/// What a pass had to say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Note {
+    /// The pass.
+    pub pass: String,
+    /// The node that it is about; null for the whole graph.
+    pub node: Option<String>,
+    /// What it said.
+    pub message: String,
+}
+
+/// The proof of one layer: the levels of the integer model against those of the fake-quantized one, from the same integer inputs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LayerProof {
+    /// The layer.
+    pub name: String,
+    /// Levels that were compared.
+    pub compared: u64,
+    /// Levels that differ and are no ties; the run fails unless 0.
+    pub mismatches: u64,
+    /// Levels that differ by one where the exact value is a half within the bound of single precision.
+    pub ties: u64,
+}
+
+/// The proof of all layers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Proof {
+    /// Samples on which it ran.
+    pub images: u64,
+    /// The layers, in the order of the graph.
+    pub layers: Vec<LayerProof>,
+    /// What was set or is peculiar to this engine, such as a way around 16-bit sums.
+    pub remarks: Vec<String>,
+}
+
+impl Proof {
+    /// Levels that differ and are no ties, in all layers.
+    #[must_use]
+    pub fn mismatches(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.mismatches).sum()
+    }
+}

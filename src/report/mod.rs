@@ -1,0 +1,80 @@
+//! What a run says about its result: plain structs, written as JSON and shown as a table.
+//!
+//! The JSON is described in docs/report.md and docs/report.schema.json, both checked against these structs. `schema_version` changes
+//! when a field changes its meaning or goes; new fields do not change it. Two runs with the same input, seed, engine and threads write
+//! the same report but for `timing`: no paths, no dates elsewhere. Numbers that could not be had are `null`.
+
+mod layer;
+mod run;
+mod stats;
+mod table;
+
+pub use layer::{Layer, LayerProof, Note, Proof, Site, TensorReport};
+pub use run::{
+    Data, DataOrigin, Engine, File, Gate, GateOutcome, LossPoint, Output, OutputRole, Phase, Settings, Sizes, Status, TestSet,
+    Timing, Tool, Training,
+};
+pub use stats::{Agreement, Drop, Metric, Metrics, Outcome, paired_drop, wilson};
+pub use table::render;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// The version of the report's shape.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Everything about one run of `lsqc quantize`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Report {
+    /// The version of this report's shape; 1.
+    pub schema_version: u32,
+    /// The program that wrote it.
+    pub tool: Tool,
+    /// Whether all gates were passed.
+    pub status: Status,
+    /// What the result should not be trusted for, and other warnings of the run.
+    pub warnings: Vec<String>,
+    /// The float model.
+    pub input: File,
+    /// The files that were written beside this report.
+    pub outputs: Vec<Output>,
+    /// The data that was calibrated, trained and measured on.
+    pub data: Data,
+    /// What was asked for, with every default filled in.
+    pub settings: Settings,
+    /// What ran the graphs.
+    pub engine: Engine,
+    /// The quantized layers, in the order of the graph.
+    pub layers: Vec<Layer>,
+    /// The sites that stay float, each with the reason.
+    pub not_quantized: Vec<Site>,
+    /// What passes declined or had to say.
+    pub notes: Vec<Note>,
+    /// How training went; null where nothing was trained.
+    pub training: Option<Training>,
+    /// How well the models do on the test data; null where it has no labels and nothing could be compared.
+    pub metrics: Option<Metrics>,
+    /// That the integer model is the fake-quantized one, layer by layer.
+    pub proof: Proof,
+    /// Sizes of files, and of what is in them.
+    pub sizes: Sizes,
+    /// What had to hold.
+    pub gate: Option<Gate>,
+    /// How long it took: the only part that differs between repeated runs.
+    pub timing: Timing,
+}
+
+impl Report {
+    /// The report as indented JSON with a newline at the end.
+    ///
+    /// # Errors
+    /// If a number is not finite: it should have been `None`.
+    pub fn to_json(&self) -> Result<String> {
+        let text = serde_json::to_string_pretty(self).context("cannot write the report as JSON")?;
+        Ok(text + "\n")
+    }
+}
+
+#[cfg(test)]
+mod tests;

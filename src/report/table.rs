@@ -1,0 +1,167 @@
+//! The report for people: a table of layers, then metrics, proof, sizes and what to beware of.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::stats::{Agreement, Metric};
+use super::{GateOutcome, Layer, LayerProof, Report, TensorReport};
+
+/// The report as text for a terminal, with a newline at the end.
+#[must_use]
+pub fn render(report: &Report) -> String {
+    let mut text = layers(report);
+    // Writing to a string cannot fail.
+    let _ = write_rest(&mut text, report);
+    text
+}
+
+fn layers(report: &Report) -> String {
+    if report.layers.is_empty() {
+        return String::new();
+    }
+    let proofs: BTreeMap<&str, &LayerProof> = report.proof.layers.iter().map(|proof| (proof.name.as_str(), proof)).collect();
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["layer", "op", "bits", "sign", "weight step", "input step", "clipped", "proof"]);
+    for layer in &report.layers {
+        table.add_row(row(layer, proofs.get(layer.name.as_str()).copied()));
+    }
+    for column in table.column_iter_mut().skip(4) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{table}\n")
+}
+
+fn row(layer: &Layer, proof: Option<&LayerProof>) -> [String; 8] {
+    let first_input = layer.activations.first();
+    let width = |prefix: &str, tensor: Option<&TensorReport>| tensor.map(|t| format!("{prefix}{}", t.bits)).unwrap_or_default();
+    let step = |tensor: Option<&TensorReport>| {
+        tensor
+            .map(|t| format!("{:.3e} → {:.3e}", t.first_step, t.last_step))
+            .unwrap_or_default()
+    };
+    let clipped = first_input.and_then(|input| input.clipped).map(percent).unwrap_or_default();
+    let sign = first_input.map_or("", |input| if input.signed { "±" } else { "+" });
+    let proven = match proof {
+        None => "-".to_owned(),
+        Some(proof) if proof.mismatches > 0 => format!("{} WRONG", proof.mismatches),
+        Some(proof) if proof.ties > 0 => format!("equal, {} ties", proof.ties),
+        Some(_) => "equal".to_owned(),
+    };
+    [
+        layer.name.clone(),
+        layer.op.clone(),
+        width("w", layer.weights.as_ref()) + &width("a", first_input),
+        sign.to_owned(),
+        step(layer.weights.as_ref()),
+        step(first_input),
+        clipped,
+        proven,
+    ]
+}
+
+fn write_rest(text: &mut String, report: &Report) -> std::fmt::Result {
+    for site in &report.not_quantized {
+        writeln!(text, "float: {} ({}): {}", site.name, site.op, site.reason)?;
+    }
+    if let Some(metrics) = &report.metrics {
+        let models = [
+            ("float", metrics.float.as_ref()),
+            ("fake-quantized", metrics.fake_quantized.as_ref()),
+            ("integer", metrics.lowered.as_ref()),
+        ];
+        for (name, metric) in models {
+            if let Some(metric) = metric {
+                writeln!(text, "{name:>15}: {}", accuracy(metric))?;
+            }
+        }
+        if let Some(drop) = &metrics.drop {
+            let [low, high] = drop.interval;
+            writeln!(
+                text,
+                "{:>15}: {:.2} points of top-1 (95 %: {low:.2} to {high:.2})",
+                "lost", drop.points
+            )?;
+        }
+        writeln!(
+            text,
+            "{:>15}: {}",
+            "fake = integer",
+            agreement(&metrics.fake_quantized_lowered)
+        )?;
+    }
+    let compared: u64 = report.proof.layers.iter().map(|layer| layer.compared).sum();
+    let ties: u64 = report.proof.layers.iter().map(|layer| layer.ties).sum();
+    let (mismatches, images) = (report.proof.mismatches(), report.proof.images);
+    writeln!(
+        text,
+        "{:>15}: {mismatches} mismatches and {ties} ties in {compared} levels on {images} images",
+        "proof"
+    )?;
+    let sizes = &report.sizes;
+    let (float, lowered, packed) = (size(sizes.float_model), size(sizes.lowered_model), size(sizes.packed_weights));
+    writeln!(
+        text,
+        "{:>15}: {float} → {lowered} (weights alone at their bits: {packed})",
+        "size"
+    )?;
+    writeln!(
+        text,
+        "{:>15}: {} ({})",
+        "engine", report.engine.description, report.engine.reason
+    )?;
+    if let Some(gate) = &report.gate {
+        let drop = gate.drop.map_or_else(|| "?".to_owned(), |drop| format!("{drop:.2}"));
+        let outcome = match gate.outcome {
+            GateOutcome::Passed => "passed",
+            GateOutcome::Failed => "FAILED",
+            GateOutcome::NotMeasured => "not measured, there are no labels",
+        };
+        writeln!(
+            text,
+            "{:>15}: {outcome}: {drop} points lost, at most {} allowed",
+            "gate", gate.max_drop
+        )?;
+    }
+    for warning in &report.warnings {
+        writeln!(text, "warning: {warning}")?;
+    }
+    Ok(())
+}
+
+fn accuracy(metric: &Metric) -> String {
+    let [low, high] = metric.top1_interval.map(percent);
+    let loss = metric
+        .loss
+        .map_or_else(|| "not finite".to_owned(), |loss| format!("{loss:.4}"));
+    let (top1, top5) = (percent(metric.top1), percent(metric.top5));
+    format!(
+        "top-1 {top1} (95 %: {low} to {high}), top-5 {top5}, loss {loss}, n = {}",
+        metric.samples
+    )
+}
+
+fn agreement(agreement: &Agreement) -> String {
+    let largest = agreement
+        .largest_difference
+        .map_or_else(|| "not finite".to_owned(), |value| format!("{value:.2e}"));
+    format!(
+        "same top-1 on {} of {}, largest difference {largest}",
+        agreement.same_top1, agreement.samples
+    )
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.2} MB", bytes as f64 / 1e6),
+    }
+}

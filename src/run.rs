@@ -1,0 +1,394 @@
+//! One run of `quantize`, from the plan to the files: the order of the stages, and nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use lsqc_passes::ir::{DType, Dim, Model, Tensor};
+use lsqc_passes::lower::LevelSites;
+use lsqc_passes::onnx::OwnOps;
+use lsqc_passes::pipelines;
+use lsqc_passes::quantize::{self, QuantizePlan, SET_STEPS, Sites, StepInit};
+use lsqc_passes::train;
+
+use crate::calibrate::{self, Calibration};
+use crate::compiler::{Compiler, serialize};
+use crate::config::{BatchNorm, Gradients as AskedGradients, Init, Loss, Placement, Plan};
+use crate::data::{self, Data, ModelInput, Origin, TrainBatches, TrainOptions};
+use crate::engine::{Engine, LoadOptions, QdqFusion, Selected, Tensors};
+use crate::failure::{Failure, Kind};
+use crate::metric::{self, Scores};
+use crate::terminal::Terminal;
+use crate::tune::{self, BnMode, Gradients, StepGraph, StepPlan, TrainPlan};
+use crate::verify::{self, Pair, Proof};
+
+/// Everything that a run found out, for the report.
+pub struct Outcome {
+    /// Data that was used.
+    pub data: Data,
+    /// Where quantizers are.
+    pub sites: Sites,
+    /// How they started.
+    pub calibration: Calibration,
+    /// What passes declined.
+    pub notes: Vec<lsqc_passes::pass::Note>,
+    /// The float network, in plain form.
+    pub float: Model,
+    /// The quantized network before training.
+    pub initial: Model,
+    /// The quantized network after training, BatchNormalization not folded yet.
+    pub trained: Model,
+    /// The fake-quantized network that was lowered.
+    pub fake: Model,
+    /// The lowered network.
+    pub lowered: Model,
+    /// What is minimised, if anything was.
+    pub loss: Option<Loss>,
+    /// The loss of each step.
+    pub losses: Vec<f32>,
+    /// The learning rate of the first step.
+    pub learning_rate: f64,
+    /// Samples in a training batch.
+    pub batch: usize,
+    /// BatchNormalization as it was trained.
+    pub bn: BatchNorm,
+    /// Were its statistics re-estimated?
+    pub reestimated: bool,
+    /// Scores of the float, fake-quantized and lowered network on the test samples.
+    pub scores: [Scores; 3],
+    /// The proof.
+    pub proof: Proof,
+    /// The lowered network's levels.
+    pub levels: LevelSites,
+    /// How long each stage took.
+    pub timing: Vec<(&'static str, Duration)>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// A float model that is read and checked, and the engine that will run it.
+pub struct Prepared {
+    /// The model in plain form.
+    pub float: Model,
+    /// The engine.
+    pub engine: Selected,
+    /// Threads; 0: the engine's choice.
+    pub threads: usize,
+}
+
+/// The inputs that a caller feeds, as data must fill them.
+#[must_use]
+pub fn model_inputs(model: &Model) -> Vec<ModelInput> {
+    let graph = &model.graph;
+    let fed = graph.inputs().iter().filter(|&&input| graph[input].initial().is_none());
+    fed.map(|&input| {
+        let ty = graph[input].ty.as_ref();
+        let shape = ty.and_then(|ty| ty.shape.clone()).unwrap_or_default();
+        ModelInput {
+            name: graph[input].name().to_owned(),
+            dtype: ty.map_or(DType::F32, |ty| ty.dtype),
+            sample_shape: shape.iter().skip(1).map(Dim::known).collect(),
+        }
+    })
+    .collect()
+}
+
+/// The number of classes, where the first output is `[N, classes]`.
+#[must_use]
+pub fn classes(model: &Model) -> Option<usize> {
+    let &first = model.graph.outputs().first()?;
+    match model.graph[first].ty.as_ref()?.shape.as_deref()? {
+        [_, classes] => classes.known(),
+        _ => None,
+    }
+}
+
+/// Times stages.
+#[derive(Default)]
+struct Clock(Vec<(&'static str, Duration)>);
+
+impl Clock {
+    fn stage<T>(&mut self, name: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let start = std::time::Instant::now();
+        let done = work();
+        self.0.push((name, start.elapsed()));
+        done
+    }
+}
+
+/// Runs the whole chain.
+///
+/// # Errors
+/// Each stage's own, with its exit code.
+#[allow(clippy::too_many_lines)]
+pub fn quantize(
+    plan: &Plan,
+    prepared: Prepared,
+    compiler: &mut Compiler,
+    terminal: &Terminal,
+) -> Result<(Outcome, Option<StepGraph>)> {
+    let Prepared {
+        mut float,
+        engine,
+        threads,
+    } = prepared;
+    let engine: Arc<dyn Engine> = engine.engine;
+    let engine = engine.as_ref();
+    let options = LoadOptions {
+        threads,
+        qdq_fusion: QdqFusion::Off,
+        ..LoadOptions::plain()
+    };
+    let mut clock = Clock::default();
+    let data = clock.stage("data", || {
+        data::open(&plan.data, &model_inputs(&float), classes(&float), plan.seed)
+    })?;
+    let mut warnings = data.warnings.clone();
+
+    compiler.run(&[&quantize::FLIP_GAMMAS], &mut float, |_| (), |_| ())?;
+    let mut initial = float.clone();
+    let (quantize_plan, init) = (quantize_plan(plan), step_init(plan.init));
+    let sites: Sites = compiler.run(
+        pipelines::QUANTIZE,
+        &mut initial,
+        |cx| cx.set(quantize_plan),
+        |cx| cx.take().unwrap_or_default(),
+    )?;
+    let calibration = clock.stage("calibration", || {
+        calibrate::calibrate(&float, &sites, &data.train, engine, &options, init, terminal)
+    })?;
+    for dead in &calibration.dead {
+        warnings.push(format!(
+            "'{dead}' showed nothing but zeros in calibration: its step cannot be set from data"
+        ));
+    }
+    let steps = calibration.steps.clone();
+    let set = |cx: &mut lsqc_passes::pass::PassCx| {
+        cx.set(steps);
+        cx.set(init);
+    };
+    compiler.run(&[&SET_STEPS], &mut initial, set, |_| ())?;
+
+    let bn = if data.origin == Origin::Synthetic {
+        BatchNorm::Frozen
+    } else {
+        plan.bn
+    };
+    let batch = plan.batch;
+    let shapes = step_shapes(&float, &data, batch)?;
+    let loss = plan.loss(if data.train.has_labels() {
+        crate::config::Labels::Present
+    } else {
+        crate::config::Labels::Missing
+    })?;
+    let batches = TrainOptions {
+        batch,
+        seed: plan.seed,
+        augment: plan.data.augment,
+    };
+    let steps = plan.length.steps(TrainBatches::per_epoch(data.train.len(), batch));
+    let wants_graph = steps > 0 || plan.outputs.step.is_some();
+    let gradients = plan
+        .outputs
+        .step
+        .as_ref()
+        .is_some_and(|step| step.gradients == AskedGradients::Emitted);
+    let step_plan = StepPlan {
+        shapes: shapes.clone(),
+        loss: match loss {
+            Loss::Ce => train::Loss::CrossEntropy,
+            Loss::Kd => train::Loss::Distillation,
+            Loss::Both => train::Loss::Both,
+        },
+        bn: if bn == BatchNorm::Batch {
+            BnMode::Batch
+        } else {
+            BnMode::Frozen
+        },
+        weight_decay: plan.weight_decay.map(to_f32),
+        gradients: Gradients::Hidden,
+    };
+    let graph = if wants_graph {
+        Some(clock.stage("compilation", || {
+            tune::assemble(compiler, &initial, &float, &sites, &step_plan)
+        })?)
+    } else {
+        None
+    };
+    let emitted = if gradients {
+        let with = StepPlan {
+            gradients: Gradients::Outputs,
+            ..step_plan.clone()
+        };
+        Some(tune::assemble(compiler, &initial, &float, &sites, &with)?)
+    } else {
+        None
+    };
+
+    let mut trained = initial.clone();
+    let mut losses = Vec::new();
+    let learning_rate = plan.learning_rate();
+    if let Some(graph) = graph.as_ref().filter(|_| steps > 0) {
+        let train_plan = TrainPlan {
+            steps,
+            learning_rate,
+            batches,
+        };
+        let result = clock.stage("training", || {
+            tune::train(graph, &train_plan, &data.train, engine, &options, terminal)
+        })?;
+        losses = result.losses;
+        set_constants(&mut trained, &result.state);
+    }
+    let mut reestimated = false;
+    if bn == BatchNorm::Batch {
+        let estimate = || tune::reestimate(compiler, &trained, &shapes, &data.train, batches, engine, &options, terminal);
+        let statistics = clock.stage("BatchNorm", estimate)?;
+        reestimated = !statistics.is_empty();
+        set_constants(&mut trained, &statistics);
+    }
+
+    let mut fake = trained.clone();
+    compiler.run(pipelines::FINISH, &mut fake, |_| (), |_| ())?;
+    let mut lowered = fake.clone();
+    let levels: LevelSites = compiler.run(pipelines::LOWER, &mut lowered, |_| (), |cx| cx.take().unwrap_or_default())?;
+    let pair = Pair {
+        fake: &fake,
+        lowered: &lowered,
+        sites: &levels.0,
+    };
+    let proof = clock.stage("proof", || {
+        verify::prove(compiler, &pair, &data.test, plan.proof_images, engine, &options, terminal)
+    })?;
+    if let Some(broken) = proof.broken() {
+        return Err(Failure::new(
+            Kind::Proof,
+            format!(
+                "the lowered graph is not the trained one: at '{}' {} of {} levels differ",
+                broken.value, broken.mismatches, broken.levels
+            ),
+        )
+        .help("this is a defect of lsqc or of the engine: please report it with the model")
+        .into());
+    }
+
+    let mut spelled = fake.clone();
+    compiler.run(pipelines::SPELL, &mut spelled, |_| (), |_| ())?;
+    let integer = LoadOptions {
+        qdq_fusion: QdqFusion::Default,
+        ..options.clone()
+    };
+    let measure =
+        |model: &Model, options: &LoadOptions, label: &str| metric::scores(model, &data.test, engine, options, label, terminal);
+    let scores = clock.stage("measurement", || {
+        Ok([
+            measure(&float, &integer, "measure float")?,
+            measure(&spelled, &options, "measure fake-quantized")?,
+            measure(&lowered, &integer, "measure lowered")?,
+        ])
+    })?;
+    let outcome = Outcome {
+        data,
+        sites,
+        calibration,
+        notes: compiler.notes.clone(),
+        float,
+        initial,
+        trained,
+        fake: spelled,
+        lowered,
+        loss: (steps > 0).then_some(loss),
+        losses,
+        learning_rate,
+        batch,
+        bn,
+        reestimated,
+        scores,
+        proof,
+        levels,
+        timing: clock.0,
+        warnings,
+    };
+    Ok((outcome, emitted.or(graph)))
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn to_f32(value: f64) -> f32 {
+    value as f32
+}
+
+fn step_init(init: Init) -> StepInit {
+    match init {
+        Init::Lsq => StepInit::Lsq,
+        Init::Mse => StepInit::MinMse,
+    }
+}
+
+fn quantize_plan(plan: &Plan) -> QuantizePlan {
+    let bits = |bits: crate::config::Bits| quantize::Bits {
+        weight: bits.weights().into(),
+        activation: bits.activations().into(),
+    };
+    let rules = plan.layers.clone();
+    QuantizePlan {
+        bits: bits(plan.bits),
+        placement: match plan.placement {
+            Placement::Q8 => quantize::Placement::EightBitAdds,
+            Placement::Shared => quantize::Placement::Shared,
+            Placement::Paper => quantize::Placement::Paper,
+        },
+        rule: Arc::new(move |name| {
+            Some(match rules.for_layer(name)? {
+                crate::config::LayerRule::Bits(asked) => quantize::LayerRule::Quantize(bits(asked)),
+                crate::config::LayerRule::Float => quantize::LayerRule::Float,
+            })
+        }),
+    }
+}
+
+/// The shape of each input in a training batch, from one sample of the data.
+fn step_shapes(model: &Model, data: &Data, batch: usize) -> Result<BTreeMap<String, Vec<usize>>> {
+    let one = data.train.batch(&[0], None)?;
+    let fixed = |name: &str| {
+        let ty = model.graph.find(name).and_then(|input| model.graph[input].ty.clone());
+        ty.and_then(|ty| ty.shape)
+            .and_then(|shape| shape.first().and_then(Dim::known))
+    };
+    for name in one.inputs.keys() {
+        if let Some(extent) = fixed(name).filter(|&extent| extent != batch) {
+            return Err(Failure::bad_input(format!("input '{name}' has a fixed batch of {extent}"))
+                .help(format!(
+                    "export the model with a dynamic batch axis, or train with --batch {extent}"
+                ))
+                .into());
+        }
+    }
+    let shape = |tensor: &Tensor| std::iter::once(batch).chain(tensor.shape().iter().skip(1).copied()).collect();
+    Ok(one
+        .inputs
+        .iter()
+        .map(|(name, tensor)| (name.clone(), shape(tensor)))
+        .collect())
+}
+
+/// Gives the constants that `state` names their trained values; momentum and the like have no constant and are left out.
+fn set_constants(model: &mut Model, state: &Tensors) {
+    for (name, tensor) in state {
+        if let Some(value) = model
+            .graph
+            .find(name)
+            .filter(|&value| model.graph[value].constant().is_some())
+        {
+            model.graph.set_literal(value, tensor.clone());
+        }
+    }
+}
+
+/// The bytes of a finished model: for a user, so ops that only lsqc knows are refused.
+///
+/// # Errors
+/// If one is left.
+pub fn finished(model: &Model) -> Result<Vec<u8>> {
+    serialize(model, OwnOps::Refuse)
+}

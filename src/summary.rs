@@ -1,0 +1,353 @@
+//! From what a run found out to its report.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lsqc_passes::ir::{Model, Tensor};
+use lsqc_passes::ops::Quantizer;
+
+use crate::calibrate::SignReason;
+use crate::config::{Loss, Plan};
+use crate::data::{FileDigest, Origin, TestOrigin};
+use crate::engine::Selected;
+use crate::report::{
+    self, DataOrigin, Gate, GateOutcome, Layer, LayerProof, LossPoint, Metric, Metrics, Note, Outcome as Answer, Output, Phase,
+    Proof, Report, Settings, Site, Sizes, Status, TensorReport, TestSet, Timing, Tool, Training, paired_drop,
+};
+use crate::run::Outcome;
+use crate::tune::BATCHES;
+use crate::verify::Compared;
+
+/// Points of the loss curve that the report keeps.
+const LOSS_POINTS: usize = 50;
+
+/// What is known besides the outcome.
+pub struct Frame<'a> {
+    /// What was asked for.
+    pub plan: &'a Plan,
+    /// What ran the graphs.
+    pub engine: &'a Selected,
+    /// The float model's file.
+    pub input: FileDigest,
+    /// Bytes of the lowered model.
+    pub lowered_bytes: u64,
+    /// What was written.
+    pub outputs: Vec<Output>,
+    /// Warnings from reading the model.
+    pub warnings: Vec<String>,
+    /// The whole run.
+    pub elapsed: Duration,
+}
+
+/// The report of a run.
+#[must_use]
+pub fn report(frame: Frame, outcome: &Outcome) -> Report {
+    let metrics = metrics(outcome);
+    let gate = frame.plan.max_drop.map(|max_drop| gate(max_drop, &metrics));
+    let failed = gate.as_ref().is_some_and(|gate| gate.outcome == GateOutcome::Failed);
+    let (not_quantized, notes) = notes(outcome);
+    Report {
+        schema_version: report::SCHEMA_VERSION,
+        tool: Tool::this(),
+        status: if failed { Status::GateFailed } else { Status::Passed },
+        warnings: frame.warnings.iter().chain(&outcome.warnings).cloned().collect(),
+        input: file(&frame.input),
+        outputs: frame.outputs.clone(),
+        data: data(outcome),
+        settings: settings(frame.plan, outcome),
+        engine: report::Engine {
+            name: frame.engine.engine.name().to_owned(),
+            description: frame.engine.engine.describe(),
+            reason: frame.engine.reason.clone(),
+        },
+        layers: layers(outcome),
+        not_quantized,
+        notes,
+        training: training(outcome),
+        proof: proof(&frame, outcome),
+        sizes: sizes(&frame, outcome),
+        timing: timing(&frame, outcome),
+        metrics: Some(metrics),
+        gate,
+    }
+}
+
+/// The report's word for a file that was read or written.
+#[must_use]
+pub fn file(digest: &FileDigest) -> report::File {
+    report::File {
+        name: digest.name.clone(),
+        bytes: digest.bytes,
+        sha256: digest.sha256.clone(),
+    }
+}
+
+fn data(outcome: &Outcome) -> report::Data {
+    let data = &outcome.data;
+    report::Data {
+        origin: if data.origin == Origin::Real {
+            DataOrigin::Real
+        } else {
+            DataOrigin::Synthetic
+        },
+        files: data.files.iter().map(file).collect(),
+        train_samples: data.train.len() as u64,
+        test_samples: data.test.len() as u64,
+        test_set: match data.test_origin {
+            TestOrigin::Given => TestSet::Given,
+            TestOrigin::Split { .. } => TestSet::Split,
+            TestOrigin::Synthetic => TestSet::Synthetic,
+        },
+        labels: data.train.has_labels(),
+    }
+}
+
+fn settings(plan: &Plan, outcome: &Outcome) -> Settings {
+    Settings {
+        weight_bits: plan.bits.weights(),
+        activation_bits: plan.bits.activations(),
+        placement: plan.placement.to_string(),
+        target: plan.target.to_string(),
+        init: plan.init.to_string(),
+        loss: outcome.loss.map(|loss: Loss| loss.to_string()),
+        steps: outcome.losses.len() as u64,
+        batch: outcome.batch as u64,
+        learning_rate: outcome.learning_rate,
+        weight_decay: plan.weight_decay,
+        batch_norm: outcome.bn.to_string(),
+        seed: plan.seed,
+        threads: plan.engine.threads as u64,
+    }
+}
+
+/// A quantizer's attributes and step in a model.
+fn quantizer(model: &Model, value: &str) -> Option<(Quantizer, f64)> {
+    let graph = &model.graph;
+    let (_, node) = graph.producer(graph.find(value)?)?;
+    let step = graph[node.input(1)?].constant().and_then(Tensor::to_f64)?;
+    Some((Quantizer::of(node).ok()?, *step.first()?))
+}
+
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+fn weights(outcome: &Outcome, value: &str) -> Option<TensorReport> {
+    let (_, first_step) = quantizer(&outcome.initial, value)?;
+    let (quantizer, last_step) = quantizer(&outcome.trained, value)?;
+    let graph = &outcome.trained.graph;
+    let (_, node) = graph.producer(graph.find(value)?)?;
+    let values = graph[node.input(0)?].constant()?.to_f32()?;
+    let (lo, hi) = quantizer.range.bounds();
+    let clipped = values
+        .iter()
+        .filter(|&&v| v / last_step as f32 > hi || v / (last_step as f32) < lo)
+        .count();
+    let error = lsqc_passes::quantize::step_size::mean_squared_error(&values, last_step as f32, quantizer.range);
+    Some(TensorReport {
+        bits: u8::try_from(quantizer.range.bits).unwrap_or(u8::MAX),
+        signed: true,
+        signed_reason: "weights are signed".to_owned(),
+        first_step,
+        last_step,
+        clipped: Some(clipped as f64 / values.len().max(1) as f64),
+        mean_squared_error: Some(error),
+    })
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn activation(outcome: &Outcome, value: &str) -> Option<TensorReport> {
+    let (_, first_step) = quantizer(&outcome.initial, value)?;
+    let (quantizer, last_step) = quantizer(&outcome.trained, value)?;
+    let seen: Option<&Compared> = outcome.proof.sites.iter().find(|site| site.value == value);
+    let share = |part: f64| seen.filter(|seen| seen.levels > 0).map(|seen| part / seen.levels as f64);
+    let reason = outcome
+        .calibration
+        .reasons
+        .get(value)
+        .map_or_else(String::new, SignReason::to_string);
+    let below = seen.map_or(0, |seen| seen.below);
+    let reason = if below > 0 {
+        format!("{reason}; {below} values below 0 were met in the proof and clipped")
+    } else {
+        reason
+    };
+    Some(TensorReport {
+        bits: u8::try_from(quantizer.range.bits).unwrap_or(u8::MAX),
+        signed: quantizer.range.signed,
+        signed_reason: reason,
+        first_step,
+        last_step,
+        clipped: share(seen.map_or(0.0, |seen| seen.clipped as f64)),
+        mean_squared_error: share(seen.map_or(0.0, |seen| seen.squared_error)),
+    })
+}
+
+/// Weighted layers with their inputs, then the quantizers that only joins and pools take.
+fn layers(outcome: &Outcome) -> Vec<Layer> {
+    let mut inputs: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut layers = Vec::new();
+    for layer in &outcome.sites.layers {
+        inputs.insert(&layer.input, layers.len());
+        layers.push(Layer {
+            name: layer.name.clone(),
+            op: layer.op.clone(),
+            weights: weights(outcome, &layer.weight),
+            activations: activation(outcome, &layer.input).into_iter().collect(),
+        });
+    }
+    for site in &outcome.sites.activations {
+        if inputs.contains_key(site.value.as_str()) {
+            continue;
+        }
+        let graph = &outcome.initial.graph;
+        let user = graph
+            .find(&site.value)
+            .and_then(|value| graph[value].uses().first().map(|used| &graph[used.node]));
+        let op = user.map_or_else(String::new, |node| node.op.name.to_string());
+        layers.push(Layer {
+            name: site.source.clone(),
+            op,
+            weights: None,
+            activations: activation(outcome, &site.value).into_iter().collect(),
+        });
+    }
+    layers
+}
+
+fn notes(outcome: &Outcome) -> (Vec<Site>, Vec<Note>) {
+    const STAYS: &str = "stays in floats: ";
+    let mut sites: Vec<Site> = Vec::new();
+    let mut notes = Vec::new();
+    for note in &outcome.notes {
+        match note.reason.strip_prefix(STAYS) {
+            Some(reason) => {
+                let site = Site {
+                    name: note.node.clone(),
+                    op: note.op.clone(),
+                    reason: reason.to_owned(),
+                };
+                if !sites.contains(&site) {
+                    sites.push(site);
+                }
+            }
+            None => {
+                notes.push(Note {
+                    pass: note.pass.to_owned(),
+                    node: Some(note.node.clone()),
+                    message: note.reason.clone(),
+                });
+            }
+        }
+    }
+    (sites, notes)
+}
+
+fn training(outcome: &Outcome) -> Option<Training> {
+    if outcome.losses.is_empty() {
+        return None;
+    }
+    let steps = outcome.losses.len();
+    let every = steps.div_ceil(LOSS_POINTS).max(1);
+    let shown = |step: &usize| step.is_multiple_of(every) || *step == steps - 1;
+    let losses = (0..steps).filter(shown).filter_map(|step| {
+        let loss = f64::from(*outcome.losses.get(step)?);
+        Some(LossPoint { step: step as u64, loss })
+    });
+    let per_epoch = crate::data::TrainBatches::per_epoch(outcome.data.train.len(), outcome.batch);
+    Some(Training {
+        steps: steps as u64,
+        epochs: steps.div_ceil(per_epoch) as u64,
+        losses: losses.collect(),
+        batch_norm_batches: if outcome.reestimated { BATCHES } else { 0 },
+    })
+}
+
+fn metrics(outcome: &Outcome) -> Metrics {
+    let [float, fake, lowered] = &outcome.scores;
+    let answers = [float, fake, lowered].map(crate::metric::Scores::outcomes);
+    let [float_metric, fake_metric, lowered_metric] = [0, 1, 2].map(|i: usize| Metric::of(answers.get(i)?.as_ref()?));
+    let drop = match (&answers[0], &answers[2]) {
+        (Some(before), Some(after)) => {
+            let count =
+                |won: &dyn Fn(&Answer, &Answer) -> bool| before.iter().zip(after).filter(|(a, b)| won(a, b)).count() as u64;
+            let lost = count(&|a, b| a.is_right() && !b.is_right());
+            let gained = count(&|a, b| !a.is_right() && b.is_right());
+            paired_drop(lost, gained, before.len() as u64)
+        }
+        _ => None,
+    };
+    Metrics {
+        float: float_metric,
+        fake_quantized: fake_metric,
+        lowered: lowered_metric,
+        drop,
+        float_lowered: float.against(lowered),
+        fake_quantized_lowered: fake.against(lowered),
+    }
+}
+
+fn gate(max_drop: f64, metrics: &Metrics) -> Gate {
+    let drop = metrics.drop.as_ref();
+    Gate {
+        max_drop,
+        drop: drop.map(|drop| drop.points),
+        interval: drop.map(|drop| drop.interval),
+        outcome: match drop {
+            None => GateOutcome::NotMeasured,
+            Some(drop) if drop.points > max_drop => GateOutcome::Failed,
+            Some(_) => GateOutcome::Passed,
+        },
+    }
+}
+
+fn proof(frame: &Frame, outcome: &Outcome) -> Proof {
+    let layer = |site: &Compared| LayerProof {
+        name: site.value.clone(),
+        compared: site.levels,
+        mismatches: site.mismatches,
+        ties: site.ties,
+    };
+    let mut remarks = Vec::new();
+    if frame.engine.quant_precision() {
+        remarks.push("this CPU's fast 8-bit sums saturate at 16 bits: session.x64quantprecision=1 was set".to_owned());
+    }
+    Proof {
+        images: outcome.proof.samples as u64,
+        layers: outcome.proof.sites.iter().map(layer).collect(),
+        remarks,
+    }
+}
+
+fn sizes(frame: &Frame, outcome: &Outcome) -> Sizes {
+    let graph = &outcome.trained.graph;
+    let counted = outcome.sites.layers.iter().filter_map(|layer| {
+        let (_, node) = graph.producer(graph.find(&layer.weight)?)?;
+        Some((graph[node.input(0)?].constant()?.len() as u64, u64::from(layer.bits.weight)))
+    });
+    let counted: Vec<(u64, u64)> = counted.collect();
+    Sizes {
+        float_model: frame.input.bytes,
+        lowered_model: frame.lowered_bytes,
+        float_weights: counted.iter().map(|(count, _)| count * 4).sum(),
+        stored_weights: counted.iter().map(|(count, _)| count).sum(),
+        packed_weights: counted.iter().map(|(count, bits)| (count * bits).div_ceil(8)).sum(),
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn timing(frame: &Frame, outcome: &Outcome) -> Timing {
+    let phase = |(name, time): &(&str, Duration)| Phase {
+        name: (*name).to_owned(),
+        seconds: time.as_secs_f64(),
+    };
+    let trained = outcome
+        .timing
+        .iter()
+        .find(|(name, _)| *name == "training")
+        .map(|(_, time)| time.as_secs_f64());
+    Timing {
+        seconds: frame.elapsed.as_secs_f64(),
+        phases: outcome.timing.iter().map(phase).collect(),
+        steps_per_second: trained
+            .filter(|&time| time > 0.0)
+            .map(|time| outcome.losses.len() as f64 / time),
+    }
+}
