@@ -3,8 +3,10 @@
 //! The sample's node makes y; the loss is ⟨r, y⟩ for a fixed vector r. The rule's gradient, differentiated, legalized and written as any step
 //! graph is, runs in single precision on an engine. The same loss, widened to double precision, gives central differences.
 
+mod engine_support;
+
 use lsqc::engine::tract::TractEngine;
-use lsqc::engine::{Engine, EngineChoice, LoadOptions, QdqFusion, Session, Tensors, select};
+use lsqc::engine::{Engine, Session, Tensors};
 use lsqc_passes::analyze::INFER_TYPES;
 use lsqc_passes::ir::{Graph, Model, Op, OpsetImport, Remainder, Role, Tensor, TensorType};
 use lsqc_passes::legalize::LEGALIZE;
@@ -33,17 +35,15 @@ const BEYOND_TRACT: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn gradients_on_the_embedded_engine_are_the_slopes_of_their_ops() {
-    check_all(&TractEngine, BEYOND_TRACT);
-}
-
-#[test]
-fn gradients_on_onnx_runtime_are_the_slopes_of_their_ops() {
-    let Ok(selected) = select(EngineChoice::Ort, None) else {
-        eprintln!("skipped: no ONNX Runtime was found");
-        return;
-    };
-    check_all(selected.engine.as_ref(), &[]);
+fn gradients_are_the_slopes_of_their_ops() {
+    for engine in engine_support::engines() {
+        let beyond = if engine.name() == TractEngine.name() {
+            BEYOND_TRACT
+        } else {
+            &[]
+        };
+        check_all(engine.as_ref(), beyond);
+    }
 }
 
 /// Checks every sample case of every rule; those of `beyond` must fail in the engine, so that the list does not outlive its reasons.
@@ -62,7 +62,7 @@ fn check_all(engine: &dyn Engine, beyond: &[(&str, &str)]) {
             }
         }
     }
-    assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "on {}:\n{}", engine.name(), wrong.join("\n"));
 }
 
 #[test]
@@ -197,13 +197,7 @@ fn weights(shape: &[usize]) -> Tensor {
 fn load(engine: &dyn Engine, mut model: Model, passes: &[&'static Pass]) -> Result<Box<dyn Session>, String> {
     run_quietly(passes, &mut model, &mut PassCx::new(&NoEvaluator)).map_err(|error| error.to_string())?;
     let written = write(&model, &WriteOptions::default()).map_err(|error| error.to_string())?;
-    let options = LoadOptions {
-        threads: 1,
-        qdq_fusion: QdqFusion::Default,
-        state: vec![],
-        optimized_model: None,
-    };
-    TractEngine
-        .load(&written.model, &options)
+    engine
+        .load(&written.model, &engine_support::options(&[]))
         .map_err(|error| format!("{error:#}"))
 }
