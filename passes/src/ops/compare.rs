@@ -115,7 +115,13 @@ fn infer_one_hot(cx: &InferCx) -> Types {
         return cx.one(cx.dtype(2), None);
     };
     let axis = normalize_axis(cx.node.int("axis").unwrap_or(-1), indices.len() + 1)?;
-    let depth = cx.ints(1).and_then(|depth| usize::try_from(*depth.first()?).ok());
+    let depth = match cx.constant(1).and_then(Tensor::to_f64) {
+        // Any numeric type will do.
+        #[allow(clippy::cast_possible_truncation)]
+        Some(depth) => depth.first().map(|&depth| depth as i64),
+        None => cx.ints(1).and_then(|depth| depth.first().copied()),
+    };
+    let depth = depth.and_then(|depth| usize::try_from(depth).ok());
     let mut shape = indices.to_vec();
     shape.insert(axis, depth.map_or(Dim::Unknown, Dim::Known));
     cx.one(cx.dtype(2), Some(shape))
