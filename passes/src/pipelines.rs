@@ -2,7 +2,7 @@
 
 use crate::analyze::{FIX_SHAPES, INFER_TYPES};
 use crate::legalize::LEGALIZE;
-use crate::lower::{CUT_AT_QUANTIZERS, FOLD_BATCH_NORMS, LOWER_ORT, SNAP_BIASES, WIDEN_TO_DOUBLE};
+use crate::lower::{BAKE_WEIGHTS, CUT_AT_QUANTIZERS, FOLD_BATCH_NORMS, LOWER_ORT, SNAP_BIASES, WIDEN_TO_DOUBLE};
 use crate::pass::Pass;
 use crate::quantize::{FLIP_GAMMAS, PLACE_QUANTIZERS, SET_STEPS};
 use crate::simplify::{
@@ -32,6 +32,7 @@ pub static ALL: &[&Pass] = &[
     &LEGALIZE,
     &FOLD_BATCH_NORMS,
     &SNAP_BIASES,
+    &BAKE_WEIGHTS,
     &LOWER_ORT,
     &CUT_AT_QUANTIZERS,
     &WIDEN_TO_DOUBLE,
@@ -93,7 +94,7 @@ pub static STATISTICS: &[&Pass] = &[&USE_BATCH_STATISTICS, &LEGALIZE];
 pub static FINISH: &[&Pass] = &[&FOLD_BATCH_NORMS, &SNAP_BIASES, &REMOVE_DEAD, &INFER_TYPES];
 
 /// The fake-quantized network in standard ops, computed in floats.
-pub static SPELL: &[&Pass] = &[&LEGALIZE, &REMOVE_DEAD];
+pub static SPELL: &[&Pass] = &[&BAKE_WEIGHTS, &LEGALIZE, &REMOVE_DEAD];
 
 /// From the fake-quantized network to ONNX Runtime's integers.
 pub static LOWER: &[&Pass] = &[&LOWER_ORT, &REMOVE_DEAD];

@@ -8,6 +8,20 @@ use crate::ir::{Node, ValueId};
 use crate::ops::build::{Build, KeepDims};
 use crate::ops::normalize::{epsilon, inverse_deviation, other_axes, per_channel};
 
+/// By constant statistics: y = (x − μ)·(γ·r) + β.
+pub(super) fn frozen(build: &mut Build, node: &Node) -> Result<Vec<ValueId>, String> {
+    let (x, gamma, beta) = (operand(node, 0)?, operand(node, 1)?, operand(node, 2)?);
+    let (mean, variance) = (operand(node, 3)?, operand(node, 4)?);
+    let rank = build.shape(x)?.len();
+    let inverse = inverse_deviation(build, variance, epsilon(node));
+    let slope = build.mul(gamma, inverse);
+    let slope = per_channel(build, slope, rank)?;
+    let (mean, beta) = (per_channel(build, mean, rank)?, per_channel(build, beta, rank)?);
+    let centred = build.sub(x, mean);
+    let scaled = build.mul(centred, slope);
+    Ok(vec![build.add(scaled, beta)])
+}
+
 #[allow(clippy::cast_precision_loss)]
 pub(super) fn forward(build: &mut Build, node: &Node, shared: &mut Shared) -> Result<Vec<ValueId>, String> {
     let (x, gamma, beta) = (operand(node, 0)?, operand(node, 1)?, operand(node, 2)?);

@@ -54,7 +54,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let mut shared = Shared::default();
     let mut changed = false;
     for id in graph.node_list() {
-        if graph[id].op.domain != LSQC_DOMAIN {
+        if graph[id].op.domain != LSQC_DOMAIN && !is_trained_norm(graph, id) {
             continue;
         }
         let results = spell(graph, id, &mut shared, codes).map_err(|why| PassError::at(graph, id, why))?;
@@ -70,6 +70,13 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     Ok(Changed::from(changed))
 }
 
+/// Is the node a BatchNormalization by constant statistics whose γ and β are trained? Not every engine takes one.
+fn is_trained_norm(graph: &Graph, id: NodeId) -> bool {
+    let node = &graph[id];
+    let trained = |index: usize| node.input(index).is_some_and(|value| graph[value].constant().is_none());
+    node.op.is("BatchNormalization") && (1..5).any(trained) && node.outputs().len() == 1
+}
+
 fn spell(graph: &mut Graph, id: NodeId, shared: &mut Shared, codes: Codes) -> Result<Vec<ValueId>, String> {
     let node = graph[id].clone();
     let prefix = node.label(graph).into_owned();
@@ -77,6 +84,7 @@ fn spell(graph: &mut Graph, id: NodeId, shared: &mut Shared, codes: Codes) -> Re
     match node.op.name.as_ref() {
         "FakeQuantize" => fake_quantize::forward(&mut build, &node, shared, codes),
         "FakeQuantizeGrad" => fake_quantize::backward(&mut build, &node, shared),
+        "BatchNormalization" => batch_norm::frozen(&mut build, &node),
         "BatchNormalizationTrain" => batch_norm::forward(&mut build, &node, shared),
         "BatchNormalizationGrad" => batch_norm::backward(&mut build, &node, shared),
         "ConvGradInput" => conv_gradients::input(&mut build, &node),

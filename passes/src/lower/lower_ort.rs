@@ -41,8 +41,10 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
         }
     }
     // Names as the fake-quantized graph has them: lowering one quantizer renames what the next one takes.
-    let sources: HashMap<NodeId, String> =
-        graph.nodes().filter_map(|(id, node)| Some((id, graph[Fixed::of(graph, node)?.x].name().to_owned()))).collect();
+    let sources: HashMap<NodeId, String> = graph
+        .nodes()
+        .filter_map(|(id, node)| Some((id, graph[Fixed::of(graph, node)?.x].name().to_owned())))
+        .collect();
     let mut sites = Vec::new();
     let mut grids = HashMap::new();
     for id in graph.node_list() {

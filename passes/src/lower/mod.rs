@@ -3,12 +3,14 @@
 //! `fold-batch-norms` and `snap-biases` still work on fake quantizers: what they leave is what the lowered file must compute. `lower-ort`
 //! writes integers. `cut-at-quantizers` takes the fake-quantized graph apart into layers for the proof.
 
+mod bake_weights;
 mod cut_at_quantizers;
 mod fold_batch_norms;
 mod lower_ort;
 mod snap_biases;
 mod widen_to_double;
 
+pub use bake_weights::BAKE_WEIGHTS;
 pub use cut_at_quantizers::{CUT_AT_QUANTIZERS, LEVELS_IN};
 pub use fold_batch_norms::FOLD_BATCH_NORMS;
 pub use lower_ort::LOWER_ORT;
