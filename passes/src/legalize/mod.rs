@@ -59,12 +59,20 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
         }
         let results = spell(graph, id, &mut shared, codes).map_err(|why| PassError::at(graph, id, why))?;
         let old = graph[id].outputs().to_vec();
+        let mut names = Vec::new();
         for (old, new) in old.into_iter().zip(results) {
             if let Some(old) = old {
+                names.push((graph[old].name().to_owned(), new));
                 take_over(graph, old, new);
             }
         }
         graph.remove_node(id);
+        for (name, new) in names {
+            // The name is free now, unless it went over with an output.
+            if graph.find(&name).is_none() && graph[new].producer().is_some() && !graph.outputs().contains(&new) {
+                graph.rename(new, &name);
+            }
+        }
         changed = true;
     }
     Ok(Changed::from(changed))

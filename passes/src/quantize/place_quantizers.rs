@@ -44,7 +44,10 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     for layer in &layers {
         let weight = quantize_weight(graph, layer);
         let node = &graph[layer.op.node];
-        let input = node.input(0).map(|input| graph[input].name().to_owned()).unwrap_or_default();
+        let input = node
+            .input(0)
+            .map(|input| graph[quantizer_before(graph, input)].name().to_owned())
+            .unwrap_or_default();
         sites.layers.push(Layer {
             name: node.label(graph).into_owned(),
             op: node.op.to_string(),
@@ -360,6 +363,16 @@ impl<'a> Placer<'a> {
         let range = QuantRange { bits, signed: true };
         (fake_quantize(self.graph, input, step, range, None, &base), step)
     }
+}
+
+/// The quantized value that a layer takes, before the ops that only move it.
+fn quantizer_before(graph: &Graph, mut value: ValueId) -> ValueId {
+    while let Some((_, node)) = graph.producer(value) {
+        let moved = node.input(0).filter(|_| ops::quant(node) == Quant::Transparent);
+        let Some(input) = moved else { break };
+        value = input;
+    }
+    value
 }
 
 /// Adds a fake quantizer named after its result.
