@@ -3,8 +3,9 @@
 //! ∂X: a 1x1 window of stride 1 is a Conv with the weight's channels swapped; any other is ConvTranspose, whose `output_padding` is what the
 //! strides leave over at the end.
 //!
-//! ∂W, tap by tap: with X_t the slice of the padded input that meets tap t, ∂W_t = Σ_n ∂Y_n · X_{t,n}ᵀ over the maps' positions, for each
-//! group. A depthwise window needs no matrix product: ∂W_t = Σ ∂Y ∘ X_t.
+//! ∂W, tap by tap: with X_t the slice of the padded input that meets tap t, ∂W_t = Σ_n ∂Y_n · X_{t,n}ᵀ over the maps' positions. Without
+//! groups the images stand behind one another, channels first, so that the sum is inside one Gemm; with groups it is a product for each
+//! image and group. A depthwise window needs no matrix product: ∂W_t = Σ ∂Y ∘ X_t.
 
 use super::operand;
 use super::taps::Taps;
@@ -89,6 +90,17 @@ pub(super) fn weight(build: &mut Build, node: &Node) -> Result<Vec<ValueId>, Str
             let sum = build.reduce_sum(product, &[0, 3], KeepDims::No);
             parts.push(build.reshape(sum, &[filters, 1, 1]));
         }
+    } else if group == 1 {
+        let rows = batch * positions;
+        let dy = channels_first(build, dy)?;
+        let dy = build.reshape(dy, &[filters, rows]);
+        let padded = channels_first(build, padded)?;
+        for tap in taps.each() {
+            let met = taps.slice(build, padded, &tap);
+            let met = build.reshape(met, &[channels, rows]);
+            let product = build.node(Op::onnx("Gemm"), &[dy, met], vec![Attribute::new("transB", 1i64)]);
+            parts.push(build.reshape(product, &[filters, channels, 1]));
+        }
     } else {
         let dy = build.reshape(dy, &[batch, group, filters / group, positions]);
         for tap in taps.each() {
@@ -102,6 +114,13 @@ pub(super) fn weight(build: &mut Build, node: &Node) -> Result<Vec<ValueId>, Str
     }
     let stacked = build.concat(&parts, 2);
     Ok(vec![build.reshape(stacked, &w_shape)])
+}
+
+/// `[N, C, …] → [C, N, …]`.
+fn channels_first(build: &mut Build, x: ValueId) -> Result<ValueId, String> {
+    let mut perm: Vec<i64> = (0..).take(build.shape(x)?.len()).collect();
+    perm.swap(0, 1);
+    Ok(build.transpose(x, &perm))
 }
 
 fn extents(node: &Node, name: &str) -> Result<Vec<usize>, String> {

@@ -2,10 +2,12 @@
 //!
 //! With u = v/s:  v̄ = round(clip(u, −Q_N, Q_P)),  v̂ = s·v̄.  With the mask m = [−Q_N < u < Q_P], strict on both sides:
 //! ∂v = ∂v̂·m  and  ∂s = g·Σ ∂v̂·(v̄ − m·u), which is round(u) − u inside and the bound itself outside (arXiv 1902.08153, equations 3 and 5).
-//! Spelled without Where, which engines run slowly.
+//!
+//! The mask is spelled Relu(sign((u + Q_N)·(Q_P − u))): the product is above 0 strictly inside and exactly 0 on a bound, and engines run float
+//! ops several times faster than Where or comparisons and casts.
 
 use super::{Codes, Shared, operand};
-use crate::ir::{DType, Node, Role, ValueId};
+use crate::ir::{Node, Role, ValueId};
 use crate::ops::Quantizer;
 use crate::ops::build::{Build, KeepDims};
 
@@ -31,11 +33,17 @@ pub(super) fn backward(build: &mut Build, node: &Node, shared: &mut Shared) -> R
     let step = broadcast_step(build, v, s, quantizer.axis)?;
     let (ratio, code) = codes_of(build, v, s, step, quantizer, shared);
     let (lo, hi) = quantizer.range.bounds();
-    let (lo, hi) = (build.scalar(lo), build.scalar(hi));
-    let above = build.binary("Greater", ratio, lo);
-    let below = build.binary("Less", ratio, hi);
-    let inside = build.binary("And", above, below);
-    let mask = build.cast(inside, DType::F32);
+    let above = if lo == 0.0 {
+        ratio
+    } else {
+        let lo = build.scalar(lo);
+        build.sub(ratio, lo)
+    };
+    let hi = build.scalar(hi);
+    let below = build.sub(hi, ratio);
+    let product = build.mul(above, below);
+    let sign = build.unary("Sign", product);
+    let mask = build.unary("Relu", sign);
     let dv = build.mul(dy, mask);
     let passed = build.mul(mask, ratio);
     let slope = build.sub(code, passed);

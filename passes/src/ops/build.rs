@@ -166,9 +166,17 @@ impl<'a> Build<'a> {
         self.onnx("ReduceSum", &[a, axes], vec![Attribute::new("keepdims", keep as i64)])
     }
 
-    /// ReduceSum over every axis, to a scalar.
+    /// ReduceSum over every axis, to a scalar: over the outermost and the inner axes first where there are channels between them, which
+    /// engines run several times faster than all at once.
     pub fn sum_all(&mut self, a: ValueId) -> ValueId {
-        self.onnx("ReduceSum", &[a], vec![Attribute::new("keepdims", KeepDims::No as i64)])
+        let rank = self.graph[a].ty.as_ref().and_then(TensorType::rank).unwrap_or(0);
+        let others: Vec<i64> = (0..).take(rank).filter(|&axis| axis != 1).collect();
+        let partial = if rank > 2 {
+            self.reduce_sum(a, &others, KeepDims::No)
+        } else {
+            a
+        };
+        self.onnx("ReduceSum", &[partial], vec![Attribute::new("keepdims", KeepDims::No as i64)])
     }
 
     /// Sums `a` back to `shape`, from which it was broadcast.
