@@ -12,9 +12,9 @@ The op table of `lsqc-passes`, rendered; a test keeps this page as the table is.
 
 Any op that is not here passes through unharmed: it keeps the types that the model declares, stays in floats, and lets no gradient through.
 
-**Gradient**: `yes`: there is a rule, checked against finite differences on the number of cases in brackets. `zero`: the result does not
-depend on the operands almost everywhere, or is no float. `no`: gradients stop there, so that what lies before the op is trained only
-along other paths; the report notes it, with the reason given here.
+**Gradient**: `yes`: there is a rule, checked against finite differences on the number of cases in brackets. `straight-through`: there is a
+rule, and it is no slope. `zero`: the result does not depend on the operands almost everywhere, or is no float. `no`: gradients stop there,
+so that what lies before the op is trained only along other paths; the report notes it, with the reason given here.
 
 **Quantization**: `weighted`: a matrix multiply, its constant weight and its input are quantized. `inputs`: computed on quantized inputs
 into a quantized result. `joins`: joins several quantized inputs. `transparent`: moves values, levels pass through unchanged. `clamp`:
@@ -56,7 +56,10 @@ fn table(mut entries: Vec<&OpEntry>) -> String {
 
 fn gradient(entry: &OpEntry) -> String {
     match entry.gradient {
-        Gradient::Rule(_) => format!("yes ({})", (entry.samples)().len()),
+        Gradient::Rule(_) => match (entry.samples)().len() {
+            0 => "straight-through".to_owned(),
+            cases => format!("yes ({cases})"),
+        },
         Gradient::Zero => "zero".to_owned(),
         Gradient::Unsupported(why) => format!("no: {why}"),
     }
