@@ -92,6 +92,7 @@ fn spell(graph: &mut Graph, id: NodeId, shared: &mut Shared, codes: Codes) -> Re
     match node.op.name.as_ref() {
         "FakeQuantize" => fake_quantize::forward(&mut build, &node, shared, codes),
         "FakeQuantizeGrad" => fake_quantize::backward(&mut build, &node, shared),
+        "StopGradient" => Ok(vec![operand(&node, 0)?]),
         "BatchNormalization" => batch_norm::frozen(&mut build, &node),
         "BatchNormalizationTrain" => batch_norm::forward(&mut build, &node, shared),
         "BatchNormalizationGrad" => batch_norm::backward(&mut build, &node, shared),

@@ -4,6 +4,8 @@
 //! `s` is a scalar, or a vector along `axis`. Rounding is half to even, as ONNX QuantizeLinear's.
 //!
 //! `lsqc.FakeQuantizeGrad(v, s, ∂v̂; bits, signed, gain) → (∂v, ∂s)`, equations 3 and 5, with g = `gain`.
+//!
+//! `lsqc.StopGradient(x) → x`, beside them, lets no gradient back.
 
 use super::gradient::GradCx;
 use super::sample::Sample;
@@ -14,6 +16,7 @@ pub(super) const ENTRIES: &[OpEntry] = &[
     OpEntry::new("FakeQuantize", |cx| cx.like_first(), "")
         .lsqc()
         .gradient(gradient, samples),
+    OpEntry::new("StopGradient", |cx| cx.like_first(), "").lsqc().zero_gradient(),
     OpEntry::new("FakeQuantizeGrad", infer_grad, "gradients of gradients are not taken").lsqc(),
 ];
 

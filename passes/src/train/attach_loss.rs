@@ -93,9 +93,10 @@ fn log_probabilities(build: &mut Build, head: ValueId) -> Result<(ValueId, Vec<u
     let axis: usize = if shape.len() == 2 { 1 } else { shape.len().saturating_sub(1) };
     let signed = i64::try_from(axis).map_err(|_| "the rank is absurd")?;
     let one = build.ints(&[1]);
+    let held = build.node(Op::lsqc("StopGradient"), &[scores], vec![]);
     let top = build.nodes(
         Op::onnx("TopK"),
-        &[Some(scores), Some(one)],
+        &[Some(held), Some(one)],
         vec![Attribute::new("axis", signed)],
         2,
     )[0];

@@ -84,7 +84,8 @@ pub fn gradients(graph: &mut Graph, of: ValueId, wrt: &[ValueId], cx: &mut PassC
     }
     let forward = graph.node_list();
     for &id in &forward {
-        if graph[id].inputs().iter().flatten().any(|&input| reached(&depends, input)) {
+        let stops = matches!(ops::lookup(&graph[id].op).map(|entry| entry.gradient), Some(Gradient::Zero));
+        if !stops && graph[id].inputs().iter().flatten().any(|&input| reached(&depends, input)) {
             for output in graph[id].outputs().iter().flatten() {
                 mark(&mut depends, output.index());
             }
