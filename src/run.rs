@@ -19,6 +19,7 @@ use crate::data::{self, Data, ModelInput, Origin, TrainBatches, TrainOptions};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Selected, Tensors};
 use crate::failure::{Failure, Kind};
 use crate::metric::{self, Scores};
+use crate::shapes;
 use crate::terminal::Terminal;
 use crate::tune::{self, BnMode, Gradients, StepGraph, StepPlan, TrainPlan};
 use crate::verify::{self, Pair, Proof};
@@ -145,6 +146,8 @@ pub fn quantize(
         data::open(&plan.data, &model_inputs(&float), classes(&float), plan.seed)
     })?;
     let mut warnings = data.warnings.clone();
+    refuse_fixed_batch(&float, &data)?;
+    shapes::complete(&mut float, &data.train, engine, &options)?;
 
     compiler.run(&[&quantize::FLIP_GAMMAS], &mut float, |_| (), |_| ())?;
     let mut initial = float.clone();
@@ -176,7 +179,7 @@ pub fn quantize(
         plan.bn
     };
     let batch = plan.batch;
-    let shapes = step_shapes(&float, &data, batch)?;
+    let shapes = step_shapes(&data, batch)?;
     let loss = plan.loss(if data.train.has_labels() {
         crate::config::Labels::Present
     } else {
@@ -347,23 +350,23 @@ fn quantize_plan(plan: &Plan) -> QuantizePlan {
     }
 }
 
-/// The shape of each input in a training batch, from one sample of the data.
-fn step_shapes(model: &Model, data: &Data, batch: usize) -> Result<BTreeMap<String, Vec<usize>>> {
-    let one = data.train.batch(&[0], None)?;
-    let fixed = |name: &str| {
-        let ty = model.graph.find(name).and_then(|input| model.graph[input].ty.clone());
-        ty.and_then(|ty| ty.shape)
-            .and_then(|shape| shape.first().and_then(Dim::known))
-    };
-    for name in one.inputs.keys() {
-        if let Some(extent) = fixed(name).filter(|&extent| extent != batch) {
+/// Calibration, training and the proof feed batches of their own sizes.
+fn refuse_fixed_batch(model: &Model, data: &Data) -> Result<()> {
+    for name in data.train.batch(&[0], None)?.inputs.keys() {
+        let ty = model.graph.find(name).and_then(|input| model.graph[input].ty.as_ref());
+        let shape = ty.and_then(|ty| ty.shape.as_ref());
+        if let Some(extent) = shape.and_then(|shape| shape.first()).and_then(Dim::known) {
             return Err(Failure::bad_input(format!("input '{name}' has a fixed batch of {extent}"))
-                .help(format!(
-                    "export the model with a dynamic batch axis, or train with --batch {extent}"
-                ))
+                .help("export the model with a dynamic batch axis")
                 .into());
         }
     }
+    Ok(())
+}
+
+/// The shape of each input in a training batch, from one sample of the data.
+fn step_shapes(data: &Data, batch: usize) -> Result<BTreeMap<String, Vec<usize>>> {
+    let one = data.train.batch(&[0], None)?;
     let shape = |tensor: &Tensor| std::iter::once(batch).chain(tensor.shape().iter().skip(1).copied()).collect();
     Ok(one
         .inputs
