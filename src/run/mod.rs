@@ -1,28 +1,29 @@
 //! One run of `quantize`, from the plan to the files: the order of the stages, and nothing else.
 
-use std::collections::BTreeMap;
+mod step;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use lsqc_passes::ir::{DType, Dim, Model, Tensor};
+use lsqc_passes::ir::{DType, Dim, Model};
 use lsqc_passes::lower::LevelSites;
 use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::pipelines;
 use lsqc_passes::quantize::{self, QuantizePlan, SET_STEPS, Sites, StepInit};
-use lsqc_passes::train;
 
 use crate::calibrate::{self, Calibration};
 use crate::compiler::{Compiler, serialize};
-use crate::config::{BatchNorm, Gradients as AskedGradients, Init, Loss, Placement, Plan};
+use crate::config::{BatchNorm, Init, Loss, Placement, Plan};
 use crate::data::{self, Data, ModelInput, Origin, TrainBatches, TrainOptions};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Selected, Tensors};
 use crate::failure::{Failure, Kind};
 use crate::metric::{self, Scores};
 use crate::shapes;
 use crate::terminal::Terminal;
-use crate::tune::{self, BnMode, Gradients, StepGraph, StepPlan, TrainPlan};
+use crate::tune::{self, StepGraph, TrainPlan};
 use crate::verify::{self, Pair, Proof};
+use step::{Step, StepWish, step};
 
 /// Everything that a run found out, for the report.
 pub struct Outcome {
@@ -178,12 +179,24 @@ pub fn quantize(
     } else {
         plan.bn
     };
-    let batch = plan.batch;
-    let shapes = step_shapes(&data, batch)?;
     let loss = plan.loss(if data.train.has_labels() {
         crate::config::Labels::Present
     } else {
         crate::config::Labels::Missing
+    })?;
+    let wanted = StepWish {
+        plan,
+        data: &data,
+        bn,
+        loss,
+    };
+    let Step {
+        batch,
+        shapes,
+        graph,
+        emitted,
+    } = clock.stage("compilation", || {
+        step(&wanted, compiler, &initial, &float, &sites, &mut warnings)
     })?;
     let batches = TrainOptions {
         batch,
@@ -191,43 +204,6 @@ pub fn quantize(
         augment: plan.data.augment,
     };
     let steps = plan.length.steps(TrainBatches::per_epoch(data.train.len(), batch));
-    let wants_graph = steps > 0 || plan.outputs.step.is_some();
-    let gradients = plan
-        .outputs
-        .step
-        .as_ref()
-        .is_some_and(|step| step.gradients == AskedGradients::Emitted);
-    let step_plan = StepPlan {
-        shapes: shapes.clone(),
-        loss: match loss {
-            Loss::Ce => train::Loss::CrossEntropy,
-            Loss::Kd => train::Loss::Distillation,
-            Loss::Both => train::Loss::Both,
-        },
-        bn: if bn == BatchNorm::Batch {
-            BnMode::Batch
-        } else {
-            BnMode::Frozen
-        },
-        weight_decay: plan.weight_decay.map(to_f32),
-        gradients: Gradients::Hidden,
-    };
-    let graph = if wants_graph {
-        Some(clock.stage("compilation", || {
-            tune::assemble(compiler, &initial, &float, &sites, &step_plan)
-        })?)
-    } else {
-        None
-    };
-    let emitted = if gradients {
-        let with = StepPlan {
-            gradients: Gradients::Outputs,
-            ..step_plan.clone()
-        };
-        Some(tune::assemble(compiler, &initial, &float, &sites, &with)?)
-    } else {
-        None
-    };
 
     let mut trained = initial.clone();
     let mut losses = Vec::new();
@@ -316,11 +292,6 @@ pub fn quantize(
     Ok((outcome, emitted.or(graph)))
 }
 
-#[allow(clippy::cast_possible_truncation)]
-fn to_f32(value: f64) -> f32 {
-    value as f32
-}
-
 fn step_init(init: Init) -> StepInit {
     match init {
         Init::Lsq => StepInit::Lsq,
@@ -362,17 +333,6 @@ fn refuse_fixed_batch(model: &Model, data: &Data) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The shape of each input in a training batch, from one sample of the data.
-fn step_shapes(data: &Data, batch: usize) -> Result<BTreeMap<String, Vec<usize>>> {
-    let one = data.train.batch(&[0], None)?;
-    let shape = |tensor: &Tensor| std::iter::once(batch).chain(tensor.shape().iter().skip(1).copied()).collect();
-    Ok(one
-        .inputs
-        .iter()
-        .map(|(name, tensor)| (name.clone(), shape(tensor)))
-        .collect())
 }
 
 /// Gives the constants that `state` names their trained values; momentum and the like have no constant and are left out.

@@ -1,0 +1,252 @@
+//! Both engines take the same training steps with the fixtures.
+//!
+//! With quantizers a rounding flip, amplified by batch statistics, moves a loss by percents: two engines are then compared step by step
+//! from one state, on batches for which they choose the same level everywhere. Without quantizers they run side by side.
+
+mod engine_support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine_support::{engines, numbers};
+use lsqc::calibrate;
+use lsqc::compiler::{Compiler, serialize};
+use lsqc::config::{Flags, Plan};
+use lsqc::data::{self, Batch, Dataset};
+use lsqc::engine::{Engine, LoadOptions, QdqFusion, Tensors};
+use lsqc::model_file;
+use lsqc::run::{classes, model_inputs};
+use lsqc::terminal::{Terminal, Verbosity};
+use lsqc::tune::{self, BnMode, Gradients, StepGraph, StepPlan};
+use lsqc_passes::ir::{Model, Role, Tensor};
+use lsqc_passes::onnx::OwnOps;
+use lsqc_passes::pipelines;
+use lsqc_passes::quantize::{Bits, FLIP_GAMMAS, QuantizePlan, SET_STEPS, Sites, StepInit};
+use lsqc_passes::train::{Loss, names};
+
+const FIXTURES: [&str; 2] = ["resnet20", "mobilenet"];
+const STEPS: usize = 20;
+/// Small, so that a batch on which all levels agree is found soon.
+const BATCH: usize = 4;
+const LEARNING_RATE: f32 = 0.01;
+/// Twenty steps of float32, each from the one before: differences grow with every step.
+const RUN_TOLERANCE: f64 = 1e-3;
+/// One step of float32 whose quantizers all choose alike: the float sums between them are what differs.
+const STEP_TOLERANCE: f64 = 1e-5;
+/// One batch in five or so has a value near a half; so many failures in a row mean that something else is wrong.
+const BATCHES: usize = 10 * STEPS;
+
+#[test]
+fn without_quantizers_twenty_losses_agree() {
+    for fixture in FIXTURES {
+        let mut bench = Bench::new(fixture);
+        let float = bench.float.clone();
+        let graph = bench.assemble(&float, &Sites::default(), Gradients::Hidden);
+        let runs: Vec<(String, Vec<f64>)> = engines()
+            .iter()
+            .map(|engine| (engine.name().to_owned(), losses(engine.as_ref(), &graph, &bench)))
+            .collect();
+        let Some((first, expected)) = runs.first() else {
+            unreachable!("tract is always there")
+        };
+        assert!(expected.iter().all(|loss| loss.is_finite()), "{fixture}: {expected:?}");
+        for (name, found) in &runs {
+            for (step, (found, expected)) in found.iter().zip(expected).enumerate() {
+                let what = format!("{fixture}: loss {step} of {name} is {found}, of {first} {expected}");
+                assert!((found - expected).abs() <= RUN_TOLERANCE, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn with_quantizers_single_steps_agree() {
+    for fixture in FIXTURES {
+        let mut bench = Bench::new(fixture);
+        let (quantized, sites) = bench.quantized();
+        let graph = bench.assemble(&quantized, &sites, Gradients::Outputs);
+        let codes: Vec<String> = (graph.model.graph.outputs().iter())
+            .filter(|&&output| matches!(graph.model.graph[output].role, Role::Code(_)))
+            .map(|&output| graph.model.graph[output].name().to_owned())
+            .collect();
+        assert!(!codes.is_empty(), "the graph shows its levels");
+        let bytes = serialize(&graph.model, OwnOps::Refuse).expect("it is written");
+        let engines = engines();
+        let mut sessions: Vec<_> = (engines.iter())
+            .map(|engine| (engine.name(), engine.load(&bytes, &options()).expect("it loads")))
+            .collect();
+
+        let (mut state, mut compared) = (graph.state.clone(), 0);
+        for number in 0..BATCHES {
+            let mut feeds = bench.feeds(number);
+            feeds.extend(state.clone());
+            let results: Vec<(&str, Tensors)> = (sessions.iter_mut())
+                .map(|(name, session)| (*name, session.run(&feeds).expect("it runs")))
+                .collect();
+            let Some((first, expected)) = results.first() else {
+                unreachable!("tract is always there")
+            };
+            if results
+                .iter()
+                .any(|(_, found)| codes.iter().any(|code| found[code] != expected[code]))
+            {
+                continue;
+            }
+            for (name, found) in &results {
+                let what = format!("{fixture}: step {compared} (batch {number}) of {name} and {first}");
+                assert_step(found, expected, &graph, &what);
+            }
+            state = next_state(&graph, expected);
+            compared += 1;
+            if compared == STEPS {
+                println!("{fixture}: {} batches for {STEPS} steps", number + 1);
+                break;
+            }
+        }
+        assert_eq!(
+            compared, STEPS,
+            "{fixture}: the engines choose other levels on nearly every batch"
+        );
+    }
+}
+
+/// The loss, and every parameter, step and statistic after the step, agree.
+fn assert_step(found: &Tensors, expected: &Tensors, graph: &StepGraph, what: &str) {
+    let (a, b) = (numbers(found, names::LOSS)[0], numbers(expected, names::LOSS)[0]);
+    assert!((a - b).abs() <= STEP_TOLERANCE, "{what}: the losses are {a} and {b}");
+    for binding in graph
+        .bindings
+        .iter()
+        .filter(|binding| !binding.current.starts_with(names::MOMENTUM))
+    {
+        let (a, b) = (numbers(found, &binding.next), numbers(expected, &binding.next));
+        let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+        let difference = norm(&mut a.iter().zip(&b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied()).max(f64::MIN_POSITIVE);
+        assert!(
+            difference <= STEP_TOLERANCE,
+            "{what}: '{}' differs by {difference:e} of its norm",
+            binding.current
+        );
+    }
+}
+
+fn next_state(graph: &StepGraph, results: &Tensors) -> Tensors {
+    (graph.bindings.iter())
+        .map(|binding| (binding.current.clone(), results[&binding.next].clone()))
+        .collect()
+}
+
+fn losses(engine: &dyn Engine, graph: &StepGraph, bench: &Bench) -> Vec<f64> {
+    let options = LoadOptions {
+        state: graph.bindings.clone(),
+        ..options()
+    };
+    let bytes = serialize(&graph.model, OwnOps::Refuse).expect("it is written");
+    let mut session = engine.load(&bytes, &options).expect("it loads");
+    session.set_state(&graph.state).expect("it fits");
+    (0..STEPS)
+        .map(|number| numbers(&session.step(&bench.feeds(number)).expect("it steps"), names::LOSS)[0])
+        .collect()
+}
+
+fn options() -> LoadOptions {
+    LoadOptions {
+        qdq_fusion: QdqFusion::Off,
+        ..LoadOptions::plain()
+    }
+}
+
+/// A fixture, its data, and the compiler.
+struct Bench {
+    compiler: Compiler,
+    float: Model,
+    train: Arc<dyn Dataset>,
+}
+
+impl Bench {
+    fn new(fixture: &str) -> Bench {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        // The plan refuses outputs that could not be written; nothing is.
+        let flags = Flags {
+            model: root.join(format!("fixtures/fashion-{fixture}/model.onnx")),
+            output: Some(PathBuf::from("unwritten.onnx")),
+            ..Flags::default()
+        };
+        let plan = Plan::new(&flags).expect("the fixture has its settings");
+        let mut compiler = Compiler::default();
+        let mut float = model_file::read(&plan.model).expect("it is read").model;
+        compiler
+            .run(pipelines::SIMPLIFY, &mut float, |_| (), |_| ())
+            .expect("it is simplified");
+        compiler
+            .run(&[&FLIP_GAMMAS], &mut float, |_| (), |_| ())
+            .expect("filters are flipped");
+        let data = data::open(&plan.data, &model_inputs(&float), classes(&float), plan.seed).expect("it has data");
+        Bench {
+            compiler,
+            float,
+            train: data.train,
+        }
+    }
+
+    /// The network in 3 bits, its steps set.
+    fn quantized(&mut self) -> (Model, Sites) {
+        let mut model = self.float.clone();
+        let plan = QuantizePlan {
+            bits: Bits {
+                weight: 3,
+                activation: 3,
+            },
+            ..QuantizePlan::default()
+        };
+        let sites: Sites = self
+            .compiler
+            .run(
+                pipelines::QUANTIZE,
+                &mut model,
+                |cx| cx.set(plan),
+                |cx| cx.take().unwrap_or_default(),
+            )
+            .expect("quantizers are placed");
+        let engines = engines();
+        let engine = engines.last().expect("tract is always there").as_ref();
+        let (init, terminal) = (StepInit::Lsq, Terminal::new(Verbosity::Quiet));
+        let calibration =
+            calibrate::calibrate(&self.float, &sites, &self.train, engine, &options(), init, &terminal).expect("it calibrates");
+        let prepare = |cx: &mut lsqc_passes::pass::PassCx| {
+            cx.set(calibration.steps);
+            cx.set(init);
+        };
+        self.compiler
+            .run(&[&SET_STEPS], &mut model, prepare, |_| ())
+            .expect("steps are set");
+        (model, sites)
+    }
+
+    fn assemble(&mut self, student: &Model, sites: &Sites, gradients: Gradients) -> StepGraph {
+        let shapes: BTreeMap<String, Vec<usize>> = (self.batch(0).inputs.iter())
+            .map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()))
+            .collect();
+        let plan = StepPlan {
+            shapes,
+            loss: Loss::Both,
+            bn: BnMode::Batch,
+            weight_decay: None,
+            gradients,
+        };
+        tune::assemble(&mut self.compiler, student, &self.float, sites, &plan).expect("it is assembled")
+    }
+
+    fn batch(&self, number: usize) -> Batch {
+        let samples: Vec<usize> = (number * BATCH..(number + 1) * BATCH).collect();
+        self.train.batch(&samples, None).expect("the data has them")
+    }
+
+    fn feeds(&self, number: usize) -> Tensors {
+        let Batch { mut inputs, labels, .. } = self.batch(number);
+        inputs.extend(labels.map(|labels| (names::LABEL.to_owned(), labels)));
+        inputs.insert(names::LEARNING_RATE.to_owned(), Tensor::scalar(LEARNING_RATE));
+        inputs
+    }
+}
