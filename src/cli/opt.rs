@@ -97,6 +97,7 @@ pub fn run(args: &OptArgs) -> Result<()> {
         terminal.warn(warning.to_string());
     }
     let mut compiler = Compiler {
+        file: Some(path.to_owned()),
         dump: args.dump_ir.clone(),
         ..Compiler::default()
     };

@@ -19,6 +19,7 @@ use crate::data::{self, Data, ModelInput, Origin, TrainBatches, TrainOptions};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Selected, Tensors};
 use crate::failure::{Failure, Kind};
 use crate::metric::{self, Scores};
+use crate::shapes;
 use crate::terminal::Terminal;
 use crate::tune::{self, StepGraph, TrainPlan};
 use crate::verify::{self, Pair, Proof};
@@ -146,6 +147,8 @@ pub fn quantize(
         data::open(&plan.data, &model_inputs(&float), classes(&float), plan.seed)
     })?;
     let mut warnings = data.warnings.clone();
+    refuse_fixed_batch(&float, &data)?;
+    shapes::complete(&mut float, &data.train, engine, &options)?;
 
     compiler.run(&[&quantize::FLIP_GAMMAS], &mut float, |_| (), |_| ())?;
     let mut initial = float.clone();
@@ -316,6 +319,20 @@ fn quantize_plan(plan: &Plan) -> QuantizePlan {
             })
         }),
     }
+}
+
+/// Calibration, training and the proof feed batches of their own sizes.
+fn refuse_fixed_batch(model: &Model, data: &Data) -> Result<()> {
+    for name in data.train.batch(&[0], None)?.inputs.keys() {
+        let ty = model.graph.find(name).and_then(|input| model.graph[input].ty.as_ref());
+        let shape = ty.and_then(|ty| ty.shape.as_ref());
+        if let Some(extent) = shape.and_then(|shape| shape.first()).and_then(Dim::known) {
+            return Err(Failure::bad_input(format!("input '{name}' has a fixed batch of {extent}"))
+                .help("export the model with a dynamic batch axis")
+                .into());
+        }
+    }
+    Ok(())
 }
 
 /// Gives the constants that `state` names their trained values; momentum and the like have no constant and are left out.

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use lsqc_passes::ir::{Dim, Model, Tensor};
+use lsqc_passes::ir::{Model, Tensor};
 use lsqc_passes::quantize::Sites;
 use lsqc_passes::train;
 
 use crate::compiler::Compiler;
 use crate::config::{BatchNorm, Gradients as AskedGradients, Loss, Plan};
 use crate::data::Data;
-use crate::failure::Failure;
 use crate::tune::{self, BnMode, Gradients, StepGraph, StepPlan};
 
 /// What the step graph is asked for.
@@ -44,7 +43,7 @@ pub(super) fn step(
 ) -> Result<Step> {
     let &StepWish { plan, data, bn, loss } = wish;
     let mut step_plan = StepPlan {
-        shapes: step_shapes(float, data, plan.batch)?,
+        shapes: step_shapes(data, plan.batch)?,
         loss: match loss {
             Loss::Ce => train::Loss::CrossEntropy,
             Loss::Kd => train::Loss::Distillation,
@@ -75,7 +74,7 @@ pub(super) fn step(
             break graph;
         }
         batch /= 2;
-        step_plan.shapes = step_shapes(float, data, batch)?;
+        step_plan.shapes = step_shapes(data, batch)?;
         warnings.push(format!(
             "a step of {} samples would hold about {} MB, more than half of the machine's memory: the batch is {batch}",
             batch * 2,
@@ -101,22 +100,8 @@ pub(super) fn step(
 }
 
 /// The shape of each input in a training batch, from one sample of the data.
-fn step_shapes(model: &Model, data: &Data, batch: usize) -> Result<BTreeMap<String, Vec<usize>>> {
+fn step_shapes(data: &Data, batch: usize) -> Result<BTreeMap<String, Vec<usize>>> {
     let one = data.train.batch(&[0], None)?;
-    let fixed = |name: &str| {
-        let ty = model.graph.find(name).and_then(|input| model.graph[input].ty.clone());
-        ty.and_then(|ty| ty.shape)
-            .and_then(|shape| shape.first().and_then(Dim::known))
-    };
-    for name in one.inputs.keys() {
-        if let Some(extent) = fixed(name).filter(|&extent| extent != batch) {
-            return Err(Failure::bad_input(format!("input '{name}' has a fixed batch of {extent}"))
-                .help(format!(
-                    "export the model with a dynamic batch axis, or train with --batch {extent}"
-                ))
-                .into());
-        }
-    }
     let shape = |tensor: &Tensor| std::iter::once(batch).chain(tensor.shape().iter().skip(1).copied()).collect();
     Ok(one
         .inputs
