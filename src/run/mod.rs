@@ -8,12 +8,11 @@ use std::time::Duration;
 use anyhow::Result;
 use lsqc_passes::ir::{DType, Dim, Model};
 use lsqc_passes::lower::LevelSites;
-use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::pipelines;
 use lsqc_passes::quantize::{self, QuantizePlan, SET_STEPS, Sites, StepInit};
 
 use crate::calibrate::{self, Calibration};
-use crate::compiler::{Compiler, serialize};
+use crate::compiler::Compiler;
 use crate::config::{BatchNorm, Init, Loss, Placement, Plan};
 use crate::data::{self, Data, ModelInput, Origin, TrainBatches, TrainOptions};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Selected, Tensors};
@@ -346,12 +345,4 @@ fn set_constants(model: &mut Model, state: &Tensors) {
             model.graph.set_literal(value, tensor.clone());
         }
     }
-}
-
-/// The bytes of a finished model: for a user, so ops that only lsqc knows are refused.
-///
-/// # Errors
-/// If one is left.
-pub fn finished(model: &Model) -> Result<Vec<u8>> {
-    serialize(model, OwnOps::Refuse)
 }
