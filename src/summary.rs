@@ -16,7 +16,7 @@ use crate::report::{
 };
 use crate::run::Outcome;
 use crate::tune::BATCHES;
-use crate::verify::Compared;
+use crate::verify::{Compared, layer_of};
 
 /// Points of the loss curve that the report keeps.
 const LOSS_POINTS: usize = 50;
@@ -300,7 +300,7 @@ fn gate(max_drop: f64, metrics: &Metrics) -> Gate {
 
 fn proof(frame: &Frame, outcome: &Outcome) -> Proof {
     let layer = |site: &Compared| LayerProof {
-        name: proven(outcome, &site.value),
+        name: layer_of(&outcome.initial.graph, &site.value),
         compared: site.levels,
         mismatches: site.mismatches,
         ties: site.ties,
@@ -313,28 +313,6 @@ fn proof(frame: &Frame, outcome: &Outcome) -> Proof {
         images: outcome.proof.samples as u64,
         layers: outcome.proof.sites.iter().map(layer).collect(),
         remarks,
-    }
-}
-
-/// What a comparison proves: the node that computes what the quantizer rounds, seen through the clamps and the BatchNormalization that are
-/// part of it; the node itself for an accumulator; the quantizer's own name where no node computes anything before it.
-fn proven(outcome: &Outcome, compared: &str) -> String {
-    let graph = &outcome.initial.graph;
-    let Some(start) = graph.find(compared) else {
-        return compared.to_owned();
-    };
-    let mut value = start;
-    loop {
-        let Some((_, node)) = graph.producer(value) else {
-            return compared.to_owned();
-        };
-        let is_own = value == start && node.op.is_lsqc("FakeQuantize");
-        let is_part = node.op.is("Relu") || node.op.is("Clip") || node.op.is("BatchNormalization");
-        match node.input(0) {
-            Some(input) if is_own || is_part => value = input,
-            _ if node.op.is_lsqc("FakeQuantize") => return compared.to_owned(),
-            _ => return node.label(graph).into_owned(),
-        }
     }
 }
 

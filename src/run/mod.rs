@@ -244,7 +244,9 @@ pub fn quantize(
             Kind::Proof,
             format!(
                 "the lowered graph is not the trained one: at '{}' {} of {} levels differ",
-                broken.value, broken.mismatches, broken.levels
+                verify::layer_of(&initial.graph, &broken.value),
+                broken.mismatches,
+                broken.levels
             ),
         )
         .help("this is a defect of lsqc or of the engine: please report it with the model")
