@@ -126,6 +126,12 @@ fn outputs() {
         2,
         &["there is no folder none"],
     );
+    refuses(
+        &folder,
+        "quantize model.onnx --emit-step . -o step.onnx",
+        2,
+        &["step.onnx", "lies in the folder of --emit-step"],
+    );
     refuses(&folder, "quantize model.onnx -o .", 2, &["is a folder, not a file"]);
     refuses(&folder, "quantize model.onnx -o ./model.onnx", 2, &["is the model itself"]);
     refuses(

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use lsqc_passes::ir::Model;
+use lsqc_passes::ir::{Model, Tensor};
 use lsqc_passes::onnx::{OwnOps, check_opset};
 use lsqc_passes::pipelines;
 
@@ -66,6 +66,7 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     let mut float = model;
     simplify(&mut compiler, &mut float)?;
     check_globs(&plan, &float)?;
+    check_weights(&plan, &float)?;
     let prepared = Prepared {
         float,
         engine: engine.clone(),
@@ -132,6 +133,27 @@ fn check_globs(plan: &Plan, float: &Model) -> Result<()> {
     ))
     .help(format!("the layers of this model are {}{more}", shown.join(", ")))
     .into())
+}
+
+/// Refuses weights that are not finite: a Relu on some engines hides what they do.
+fn check_weights(plan: &Plan, float: &Model) -> Result<()> {
+    let graph = &float.graph;
+    for (_, node) in graph.nodes() {
+        if !lsqc_passes::ops::is_weighted(node) && !node.op.is("BatchNormalization") {
+            continue;
+        }
+        for &operand in node.inputs().iter().flatten() {
+            let values = graph[operand].constant().and_then(Tensor::to_f32).unwrap_or_default();
+            if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
+                let (file, name) = (plan.model.display(), graph[operand].name());
+                let message = format!("{file}: '{name}' of the node '{}' holds {bad}", node.label(graph));
+                return Err(Failure::bad_input(message)
+                    .help("export the model again, from a training run that did not diverge")
+                    .into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Stages every file but the report; gives what they are, and the bytes of the lowered model.

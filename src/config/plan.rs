@@ -330,6 +330,15 @@ fn outputs(flags: &Flags, bits: Bits) -> Result<Outputs> {
     }
     if let Some(step) = &outputs.step {
         output::check_directory(&step.folder)?;
+        // Its files have names of their own there.
+        let inside = |file: &PathBuf| {
+            file.file_name()
+                .is_some_and(|name| output::is_same_file(&step.folder.join(name), file))
+        };
+        if let Some(file) = files.iter().find(|file| inside(file)) {
+            let message = format!("output {} lies in the folder of --emit-step", file.display());
+            return Err(Failure::usage(message).help("choose another folder for one").into());
+        }
     }
     Ok(outputs)
 }
