@@ -146,6 +146,9 @@ pub fn quantize(
         data::open(&plan.data, &model_inputs(&float), classes(&float), plan.seed)
     })?;
     let mut warnings = data.warnings.clone();
+    for warning in &warnings {
+        terminal.warn(warning);
+    }
     refuse_fixed_batch(&float, &data)?;
     shapes::complete(&mut float, &data.train, engine, &options)?;
 
