@@ -331,12 +331,13 @@ fn outputs(flags: &Flags, bits: Bits) -> Result<Outputs> {
     if let Some(step) = &outputs.step {
         output::check_directory(&step.folder)?;
         // Its files have names of their own there.
-        let inside = |file: &PathBuf| {
-            file.file_name()
-                .is_some_and(|name| output::is_same_file(&step.folder.join(name), file))
-        };
+        let taken = ["step.onnx", "step.json", "state.npz"].map(|name| step.folder.join(name));
+        let inside = |file: &PathBuf| taken.iter().any(|taken| output::is_same_file(taken, file));
         if let Some(file) = files.iter().find(|file| inside(file)) {
-            let message = format!("output {} lies in the folder of --emit-step", file.display());
+            let message = format!(
+                "output {} lies in the folder of --emit-step, under a name that is taken there",
+                file.display()
+            );
             return Err(Failure::usage(message).help("choose another folder for one").into());
         }
     }
