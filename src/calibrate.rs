@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::compiler::serialize;
 use crate::data::{Dataset, EvalBatches};
-use crate::engine::{Engine, LoadOptions};
+use crate::engine::{Engine, LoadOptions, Tensors};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::terminal::Terminal;
@@ -96,7 +96,12 @@ pub fn calibrate(
     let (fed, made): (Vec<String>, Vec<String>) = sources.into_iter().partition(|name| is_input(name));
     let outputs = made.iter().filter_map(|name| observed.graph.find(name)).collect();
     observed.graph.set_outputs(outputs);
-    let mut session = engine.load(&serialize(&observed, OwnOps::Refuse)?, options)?;
+    // Where only the inputs are quantized there is nothing to run.
+    let mut session = if made.is_empty() {
+        None
+    } else {
+        Some(engine.load(&serialize(&observed, OwnOps::Refuse)?, options)?)
+    };
 
     let batches = EvalBatches::new(data.clone(), BATCH, Some(SAMPLES));
     let samples = batches.samples();
@@ -108,7 +113,10 @@ pub fn calibrate(
         let batch = batch?;
         let real = batch.samples.len();
         let batch = batch.padded(BATCH.min(samples))?;
-        let shown = session.run(&batch.inputs)?;
+        let shown = match &mut session {
+            Some(session) => session.run(&batch.inputs)?,
+            None => Tensors::new(),
+        };
         let new: Vec<(String, Seen)> = made
             .par_iter()
             .filter_map(|name| Some((name, shown.get(name)?)))

@@ -1,6 +1,6 @@
 //! The compiler as the tool drives it: pass pipelines with a clock, dumps, settings and the embedded evaluator.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -69,6 +69,8 @@ pub fn serialize(model: &Model, own_ops: OwnOps) -> Result<Vec<u8>> {
 /// Where graphs are dumped after each pass, and what passes had to say.
 #[derive(Default)]
 pub struct Compiler {
+    /// The model's file, which errors name.
+    pub file: Option<PathBuf>,
     /// The folder for `NN-pass.txt`; none: no dumps.
     pub dump: Option<PathBuf>,
     /// What passes declined, over all pipelines so far.
@@ -102,7 +104,8 @@ impl Compiler {
                 dumps = write_dump(folder, number, run.pass, model);
             }
         };
-        let runs = pass::run(passes, model, &mut cx, &clock, &mut after).map_err(failure)?;
+        let runs = pass::run(passes, model, &mut cx, &clock, &mut after);
+        let runs = runs.map_err(|failed| failure(self.file.as_deref(), failed))?;
         dumps?;
         self.runs.extend(runs);
         let collected = collect(&mut cx);
@@ -121,8 +124,9 @@ impl Compiler {
     }
 }
 
-fn failure(failed: Failed) -> Failure {
-    let failure = Failure::bad_input(format!("{}: {}", failed.pass, failed.error));
+fn failure(file: Option<&Path>, failed: Failed) -> Failure {
+    let file = file.map_or(String::new(), |file| format!("{}: ", file.display()));
+    let failure = Failure::bad_input(format!("{file}{}: {}", failed.pass, failed.error));
     match failed.error.help {
         Some(help) => failure.help(help),
         None => failure,

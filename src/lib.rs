@@ -13,6 +13,7 @@ pub mod model_file;
 pub mod output;
 pub mod report;
 pub mod run;
+pub mod shapes;
 pub mod summary;
 pub mod terminal;
 pub mod tune;

@@ -16,7 +16,7 @@ use crate::report::{
 };
 use crate::run::Outcome;
 use crate::tune::BATCHES;
-use crate::verify::Compared;
+use crate::verify::{Compared, layer_of};
 
 /// Points of the loss curve that the report keeps.
 const LOSS_POINTS: usize = 50;
@@ -57,7 +57,7 @@ pub fn report(frame: Frame, outcome: &Outcome) -> Report {
         settings: settings(frame.plan, outcome),
         engine: report::Engine {
             name: frame.engine.engine.name().to_owned(),
-            description: frame.engine.engine.describe(),
+            description: frame.engine.engine.version(),
             reason: frame.engine.reason.clone(),
         },
         layers: layers(outcome),
@@ -300,7 +300,7 @@ fn gate(max_drop: f64, metrics: &Metrics) -> Gate {
 
 fn proof(frame: &Frame, outcome: &Outcome) -> Proof {
     let layer = |site: &Compared| LayerProof {
-        name: site.value.clone(),
+        name: layer_of(&outcome.initial.graph, &site.value),
         compared: site.levels,
         mismatches: site.mismatches,
         ties: site.ties,

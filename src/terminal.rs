@@ -4,7 +4,7 @@
 //! are always shown.
 
 use std::cell::Cell;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -80,6 +80,18 @@ impl Terminal {
             shown_at: Cell::new(Instant::now()),
             shown_part: Cell::new(0),
         }
+    }
+}
+
+/// Writes a command's result to standard output. A reader that has closed it (`| head`) is no error.
+///
+/// # Errors
+/// If it cannot be written for another reason.
+pub fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => done,
     }
 }
 

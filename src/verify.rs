@@ -80,6 +80,29 @@ impl Proof {
     }
 }
 
+/// The layer that a comparison proves, in `graph` with its fake quantizers: the node that computes what the quantizer rounds, seen through
+/// the clamps and the BatchNormalization that are part of it; the node itself for an accumulator; the quantizer's own name where no node
+/// computes anything before it.
+#[must_use]
+pub fn layer_of(graph: &Graph, compared: &str) -> String {
+    let Some(start) = graph.find(compared) else {
+        return compared.to_owned();
+    };
+    let mut value = start;
+    loop {
+        let Some((_, node)) = graph.producer(value) else {
+            return compared.to_owned();
+        };
+        let is_own = value == start && node.op.is_lsqc("FakeQuantize");
+        let is_part = node.op.is("Relu") || node.op.is("Clip") || node.op.is("BatchNormalization");
+        match node.input(0) {
+            Some(input) if is_own || is_part => value = input,
+            _ if node.op.is_lsqc("FakeQuantize") => return compared.to_owned(),
+            _ => return node.label(graph).into_owned(),
+        }
+    }
+}
+
 /// The two graphs to compare.
 pub struct Pair<'a> {
     /// The fake-quantized graph: folded, snapped, with `lsqc.FakeQuantize`.

@@ -16,7 +16,7 @@ use crate::metric;
 use crate::model_file::{self, ModelFile};
 use crate::report::Metric;
 use crate::run::{classes, model_inputs};
-use crate::terminal::{Terminal, Verbosity};
+use crate::terminal::{self, Terminal, Verbosity};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -102,14 +102,14 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             .unwrap_or_default();
         let measured = Measured {
             model: name,
-            engine: engine.engine.describe(),
+            engine: engine.engine.version(),
             metric,
         };
-        println!("{}", serde_json::to_string_pretty(&measured)?);
+        terminal::print(&(serde_json::to_string_pretty(&measured)? + "\n"))?;
     } else {
         let [low, high] = metric.top1_interval;
-        println!(
-            "top-1 {:.2} % (95 %: {:.2} to {:.2})  top-5 {:.2} %  loss {:.4}  on {} samples",
+        let line = format!(
+            "top-1 {:.2} % (95 %: {:.2} to {:.2})  top-5 {:.2} %  loss {:.4}  on {} samples\n",
             metric.top1 * 100.0,
             low * 100.0,
             high * 100.0,
@@ -117,6 +117,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             metric.loss.unwrap_or(f64::NAN),
             metric.samples
         );
+        terminal::print(&line)?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::config::check_model;
 use crate::failure::Failure;
 use crate::model_file::{self, ModelFile};
 use crate::output::{self, Staged};
-use crate::terminal::{Terminal, Verbosity};
+use crate::terminal::{self, Terminal, Verbosity};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -85,8 +85,7 @@ impl OptArgs {
 /// Whatever stops the run; see [`crate::failure::Kind`].
 pub fn run(args: &OptArgs) -> Result<()> {
     if args.list {
-        print!("{}", listing());
-        return Ok(());
+        return Ok(terminal::print(&listing())?);
     }
     args.check()?;
     let passes = args.passes.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?;
@@ -97,6 +96,7 @@ pub fn run(args: &OptArgs) -> Result<()> {
         terminal.warn(warning.to_string());
     }
     let mut compiler = Compiler {
+        file: Some(path.to_owned()),
         dump: args.dump_ir.clone(),
         ..Compiler::default()
     };
@@ -141,7 +141,7 @@ fn write(args: &OptArgs, model: &Model) -> Result<()> {
     let text = args.emit == Some(Emit::Text) || args.emit.is_none() && args.output.as_deref().is_some_and(model_file::is_text);
     let mut staged = Staged::new();
     match (&args.output, text) {
-        (None, true) => print!("{}", text::print(model, &PrintOptions::default())),
+        (None, true) => terminal::print(&text::print(model, &PrintOptions::default()))?,
         (None, false) if args.emit == Some(Emit::Onnx) => {
             return Err(Failure::usage("an ONNX file needs a place to go")
                 .help("name it with -o FILE")

@@ -59,9 +59,12 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
         Failure::bad_input(format!("{}: {error}", plan.model.display())).help(help)
     })?;
 
-    let mut compiler = Compiler::default();
+    let mut compiler = Compiler {
+        file: Some(plan.model.clone()),
+        ..Compiler::default()
+    };
     let mut float = model;
-    simplify(&mut compiler, &mut float).map_err(|error| error.context(plan.model.display().to_string()))?;
+    simplify(&mut compiler, &mut float)?;
     check_globs(&plan, &float)?;
     let prepared = Prepared {
         float,

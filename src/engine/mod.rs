@@ -60,8 +60,13 @@ pub trait Engine: Send + Sync {
     /// The name that `--engine` takes.
     fn name(&self) -> &'static str;
 
-    /// The runtime's version, and where it came from if it is a library that was found.
-    fn describe(&self) -> String;
+    /// The runtime and its version.
+    fn version(&self) -> String;
+
+    /// The same, and where it came from if it is a library that was found.
+    fn describe(&self) -> String {
+        self.version()
+    }
 
     /// Loads a serialised `ModelProto`.
     ///

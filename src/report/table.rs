@@ -23,7 +23,7 @@ fn layers(report: &Report) -> String {
     }
     let proofs: BTreeMap<&str, &LayerProof> = report.proof.layers.iter().map(|proof| (proof.name.as_str(), proof)).collect();
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(["layer", "op", "bits", "sign", "weight step", "input step", "clipped", "proof"]);
     for layer in &report.layers {
         table.add_row(row(layer, proofs.get(layer.name.as_str()).copied()));

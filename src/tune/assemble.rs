@@ -230,14 +230,12 @@ fn take_state(graph: &mut Graph) -> Result<(Tensors, Vec<StateBinding>)> {
     }
     let mut state = Tensors::new();
     for input in graph.inputs().to_vec() {
-        let Some(literal) = graph.take_default(input) else { continue };
         let name = graph[input].name().to_owned();
-        if bindings.iter().any(|binding| binding.current == name) {
-            state.insert(name, literal.tensor);
-        } else {
+        if !bindings.iter().any(|binding| binding.current == name) {
             // Nothing updates it: it is a constant after all.
-            graph.set_literal(input, literal.tensor);
             graph.demote(input);
+        } else if let Some(literal) = graph.take_default(input) {
+            state.insert(name, literal.tensor);
         }
     }
     Ok((state, bindings))

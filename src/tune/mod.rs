@@ -2,6 +2,7 @@
 
 mod assemble;
 mod emit;
+pub mod memory;
 mod normalize;
 mod roles;
 mod train;

@@ -22,6 +22,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let shapes: InputShapes = cx.get();
     let graph = &mut model.graph;
     let mut changed = false;
+    let mut extents = Extents::default();
     for (name, shape) in &shapes.0 {
         let Some(input) = graph.find(name).filter(|input| graph.inputs().contains(input)) else {
             return Err(PassError::new(format!("the model has no input '{name}'")));
@@ -36,11 +37,11 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
                 "input '{name}' is {ty}, which shape {shape:?} does not fit"
             )));
         }
+        extents.learn(&declared, shape);
         let fixed = TensorType::fixed(ty.dtype, shape);
         changed |= graph[input].ty.as_ref() != Some(&fixed);
         graph[input].ty = Some(fixed);
     }
-    // What the file declares of inner values was for its own extents.
     let inner: Vec<_> = graph
         .values()
         .filter(|(_, value)| value.producer().is_some())
@@ -48,8 +49,39 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
         .collect();
     for value in inner {
         if let Some(ty) = &mut graph[value].ty {
-            ty.shape = None;
+            ty.shape = ty.shape.take().and_then(|shape| extents.fix(shape));
         }
     }
     Ok(Changed::from(changed))
+}
+
+/// What the symbols of the inputs' shapes stand for now.
+#[derive(Debug, Default)]
+struct Extents {
+    symbols: BTreeMap<String, usize>,
+    /// Has an extent that was a number become another?
+    changed: bool,
+}
+
+impl Extents {
+    fn learn(&mut self, declared: &[Dim], fixed: &[usize]) {
+        for (dim, &extent) in declared.iter().zip(fixed) {
+            match dim {
+                Dim::Symbol(symbol) => {
+                    self.symbols.insert(symbol.to_string(), extent);
+                }
+                Dim::Known(known) => self.changed |= *known != extent,
+                Dim::Unknown => {}
+            }
+        }
+    }
+
+    /// The shape of an inner value with numbers for symbols. What was declared for other extents says nothing.
+    fn fix(&self, shape: Vec<Dim>) -> Option<Vec<Dim>> {
+        let fix = |dim: Dim| match dim {
+            Dim::Symbol(symbol) => self.symbols.get(&symbol).map_or(Dim::Unknown, |&extent| Dim::Known(extent)),
+            dim => dim,
+        };
+        (!self.changed).then(|| shape.into_iter().map(fix).collect())
+    }
 }

@@ -184,7 +184,10 @@ fn inline(graph: &mut Graph, teacher: &Graph) -> Result<HashMap<String, ValueId>
         let copy = graph
             .add_node(node.op.clone(), &inputs, &names, node.attributes.clone())
             .map_err(|error| error.to_string())?;
-        graph[copy].name = format!("{TEACHER}{}", node.name);
+        // A node without a name keeps none: engines refuse two nodes of one name.
+        if !node.name.is_empty() {
+            graph[copy].name = format!("{TEACHER}{}", node.name);
+        }
         let results = graph[copy].outputs().to_vec();
         for (old, new) in node.outputs().iter().zip(results) {
             if let (Some(old), Some(new)) = (*old, new) {

@@ -88,12 +88,12 @@ impl Engine for OrtEngine {
         NAME
     }
 
+    fn version(&self) -> String {
+        format!("ONNX Runtime {} (CPU)", self.library.version)
+    }
+
     fn describe(&self) -> String {
-        format!(
-            "ONNX Runtime {} (CPU) from {}",
-            self.library.version,
-            self.library.path.display()
-        )
+        format!("{} from {}", self.version(), self.library.path.display())
     }
 
     fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn Session>> {

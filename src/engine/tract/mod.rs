@@ -40,7 +40,7 @@ impl Engine for TractEngine {
         NAME
     }
 
-    fn describe(&self) -> String {
+    fn version(&self) -> String {
         format!("tract {VERSION} (embedded)")
     }
 

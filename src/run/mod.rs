@@ -1,27 +1,28 @@
 //! One run of `quantize`, from the plan to the files: the order of the stages, and nothing else.
 
-use std::collections::BTreeMap;
+mod step;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use lsqc_passes::ir::{DType, Dim, Model, Tensor};
+use lsqc_passes::ir::{DType, Dim, Model};
 use lsqc_passes::lower::LevelSites;
-use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::pipelines;
 use lsqc_passes::quantize::{self, QuantizePlan, SET_STEPS, Sites, StepInit};
-use lsqc_passes::train;
 
 use crate::calibrate::{self, Calibration};
-use crate::compiler::{Compiler, serialize};
-use crate::config::{BatchNorm, Gradients as AskedGradients, Init, Loss, Placement, Plan};
+use crate::compiler::Compiler;
+use crate::config::{BatchNorm, Init, Loss, Placement, Plan};
 use crate::data::{self, Data, ModelInput, Origin, TrainBatches, TrainOptions};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Selected, Tensors};
 use crate::failure::{Failure, Kind};
 use crate::metric::{self, Scores};
+use crate::shapes;
 use crate::terminal::Terminal;
-use crate::tune::{self, BnMode, Gradients, StepGraph, StepPlan, TrainPlan};
+use crate::tune::{self, StepGraph, TrainPlan};
 use crate::verify::{self, Pair, Proof};
+use step::{Step, StepWish, step};
 
 /// Everything that a run found out, for the report.
 pub struct Outcome {
@@ -145,6 +146,8 @@ pub fn quantize(
         data::open(&plan.data, &model_inputs(&float), classes(&float), plan.seed)
     })?;
     let mut warnings = data.warnings.clone();
+    refuse_fixed_batch(&float, &data)?;
+    shapes::complete(&mut float, &data.train, engine, &options)?;
 
     compiler.run(&[&quantize::FLIP_GAMMAS], &mut float, |_| (), |_| ())?;
     let mut initial = float.clone();
@@ -175,12 +178,24 @@ pub fn quantize(
     } else {
         plan.bn
     };
-    let batch = plan.batch;
-    let shapes = step_shapes(&float, &data, batch)?;
     let loss = plan.loss(if data.train.has_labels() {
         crate::config::Labels::Present
     } else {
         crate::config::Labels::Missing
+    })?;
+    let wanted = StepWish {
+        plan,
+        data: &data,
+        bn,
+        loss,
+    };
+    let Step {
+        batch,
+        shapes,
+        graph,
+        emitted,
+    } = clock.stage("compilation", || {
+        step(&wanted, compiler, &initial, &float, &sites, &mut warnings)
     })?;
     let batches = TrainOptions {
         batch,
@@ -188,43 +203,6 @@ pub fn quantize(
         augment: plan.data.augment,
     };
     let steps = plan.length.steps(TrainBatches::per_epoch(data.train.len(), batch));
-    let wants_graph = steps > 0 || plan.outputs.step.is_some();
-    let gradients = plan
-        .outputs
-        .step
-        .as_ref()
-        .is_some_and(|step| step.gradients == AskedGradients::Emitted);
-    let step_plan = StepPlan {
-        shapes: shapes.clone(),
-        loss: match loss {
-            Loss::Ce => train::Loss::CrossEntropy,
-            Loss::Kd => train::Loss::Distillation,
-            Loss::Both => train::Loss::Both,
-        },
-        bn: if bn == BatchNorm::Batch {
-            BnMode::Batch
-        } else {
-            BnMode::Frozen
-        },
-        weight_decay: plan.weight_decay.map(to_f32),
-        gradients: Gradients::Hidden,
-    };
-    let graph = if wants_graph {
-        Some(clock.stage("compilation", || {
-            tune::assemble(compiler, &initial, &float, &sites, &step_plan)
-        })?)
-    } else {
-        None
-    };
-    let emitted = if gradients {
-        let with = StepPlan {
-            gradients: Gradients::Outputs,
-            ..step_plan.clone()
-        };
-        Some(tune::assemble(compiler, &initial, &float, &sites, &with)?)
-    } else {
-        None
-    };
 
     let mut trained = initial.clone();
     let mut losses = Vec::new();
@@ -266,7 +244,9 @@ pub fn quantize(
             Kind::Proof,
             format!(
                 "the lowered graph is not the trained one: at '{}' {} of {} levels differ",
-                broken.value, broken.mismatches, broken.levels
+                verify::layer_of(&initial.graph, &broken.value),
+                broken.mismatches,
+                broken.levels
             ),
         )
         .help("this is a defect of lsqc or of the engine: please report it with the model")
@@ -313,11 +293,6 @@ pub fn quantize(
     Ok((outcome, emitted.or(graph)))
 }
 
-#[allow(clippy::cast_possible_truncation)]
-fn to_f32(value: f64) -> f32 {
-    value as f32
-}
-
 fn step_init(init: Init) -> StepInit {
     match init {
         Init::Lsq => StepInit::Lsq,
@@ -347,29 +322,18 @@ fn quantize_plan(plan: &Plan) -> QuantizePlan {
     }
 }
 
-/// The shape of each input in a training batch, from one sample of the data.
-fn step_shapes(model: &Model, data: &Data, batch: usize) -> Result<BTreeMap<String, Vec<usize>>> {
-    let one = data.train.batch(&[0], None)?;
-    let fixed = |name: &str| {
-        let ty = model.graph.find(name).and_then(|input| model.graph[input].ty.clone());
-        ty.and_then(|ty| ty.shape)
-            .and_then(|shape| shape.first().and_then(Dim::known))
-    };
-    for name in one.inputs.keys() {
-        if let Some(extent) = fixed(name).filter(|&extent| extent != batch) {
+/// Calibration, training and the proof feed batches of their own sizes.
+fn refuse_fixed_batch(model: &Model, data: &Data) -> Result<()> {
+    for name in data.train.batch(&[0], None)?.inputs.keys() {
+        let ty = model.graph.find(name).and_then(|input| model.graph[input].ty.as_ref());
+        let shape = ty.and_then(|ty| ty.shape.as_ref());
+        if let Some(extent) = shape.and_then(|shape| shape.first()).and_then(Dim::known) {
             return Err(Failure::bad_input(format!("input '{name}' has a fixed batch of {extent}"))
-                .help(format!(
-                    "export the model with a dynamic batch axis, or train with --batch {extent}"
-                ))
+                .help("export the model with a dynamic batch axis")
                 .into());
         }
     }
-    let shape = |tensor: &Tensor| std::iter::once(batch).chain(tensor.shape().iter().skip(1).copied()).collect();
-    Ok(one
-        .inputs
-        .iter()
-        .map(|(name, tensor)| (name.clone(), shape(tensor)))
-        .collect())
+    Ok(())
 }
 
 /// Gives the constants that `state` names their trained values; momentum and the like have no constant and are left out.
@@ -383,12 +347,4 @@ fn set_constants(model: &mut Model, state: &Tensors) {
             model.graph.set_literal(value, tensor.clone());
         }
     }
-}
-
-/// The bytes of a finished model: for a user, so ops that only lsqc knows are refused.
-///
-/// # Errors
-/// If one is left.
-pub fn finished(model: &Model) -> Result<Vec<u8>> {
-    serialize(model, OwnOps::Refuse)
 }

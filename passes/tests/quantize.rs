@@ -1,0 +1,454 @@
+//! The quantizing passes: signs of γ, where quantizers stand, how their steps start; and each refusal.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use common::{elements, nodes, notes, run_in};
+use insta::assert_snapshot;
+use lsqc_passes::analyze::INFER_TYPES;
+use lsqc_passes::ir::Model;
+use lsqc_passes::pass::{NoEvaluator, PassCx};
+use lsqc_passes::quantize::{
+    ActivationSteps, Bits, FLIP_GAMMAS, LayerRule, PLACE_QUANTIZERS, Placement, QuantizePlan, SET_STEPS, Sign, Sites,
+};
+
+/// Flips `body` behind shared declarations; gives the model and the notes.
+fn flip(text: &str) -> (Model, String) {
+    let mut cx = PassCx::new(&NoEvaluator);
+    let model = run_in(&[&INFER_TYPES, &FLIP_GAMMAS], &mut cx, text).unwrap();
+    (model, notes(&cx))
+}
+
+#[test]
+fn a_filter_with_negative_gamma_changes_sign_with_its_bias_and_mean() {
+    let (model, notes) = flip(
+        "g (float[1,1,2,2] x) => (float[1,2,2,2] y)
+        <float[2,1,1,1] w = {2, 4}, float[2] b = {1, 3}, float[2] s = {-5, 6}, float[2] beta = {7, 8}, float[2] m = {9, 10}, float[2] v = {1, 1}>
+        { c = Conv (x, w, b)  y = BatchNormalization (c, s, beta, m, v) }",
+    );
+    assert_eq!(elements(&model, "w"), [-2.0, 4.0]);
+    assert_eq!(elements(&model, "b"), [-1.0, 3.0]);
+    assert_eq!(elements(&model, "s"), [5.0, 6.0]);
+    assert_eq!(elements(&model, "beta"), [7.0, 8.0]);
+    assert_eq!(elements(&model, "m"), [-9.0, 10.0]);
+    assert_eq!(elements(&model, "v"), [1.0, 1.0]);
+    assert_eq!(notes, "");
+}
+
+#[test]
+fn the_sign_follows_the_axis_of_output_channels() {
+    let norm = "float[4] s = {-1, 1, -1, 1}, float[4] beta = {0, 0, 0, 0}, float[4] m = {1, 1, 1, 1}, float[4] v = {1, 1, 1, 1}";
+    let depthwise = format!(
+        "g (float[1,4,2,2] x) => (y) <float[4,1,1,2] w = {{1, 2, 3, 4, 5, 6, 7, 8}}, {norm}>
+        {{ c = Conv <group = 4> (x, w)  y = BatchNormalization (c, s, beta, m, v) }}"
+    );
+    assert_eq!(
+        elements(&flip(&depthwise).0, "w"),
+        [-1.0, -2.0, 3.0, 4.0, -5.0, -6.0, 7.0, 8.0]
+    );
+    let grouped = depthwise.replace("[4,1,1,2]", "[4,2,1,1]").replace("group = 4", "group = 2");
+    assert_eq!(elements(&flip(&grouped).0, "w"), [-1.0, -2.0, 3.0, 4.0, -5.0, -6.0, 7.0, 8.0]);
+    let rows = format!(
+        "g (float[1,2] x) => (y) <float[4,2] w = {{1, 2, 3, 4, 5, 6, 7, 8}}, {norm}>
+        {{ c = Gemm <transB = 1> (x, w)  y = BatchNormalization (c, s, beta, m, v) }}"
+    );
+    assert_eq!(elements(&flip(&rows).0, "w"), [-1.0, -2.0, 3.0, 4.0, -5.0, -6.0, 7.0, 8.0]);
+    let columns = rows.replace("[4,2]", "[2,4]").replace("transB = 1", "transB = 0");
+    assert_eq!(elements(&flip(&columns).0, "w"), [-1.0, 2.0, -3.0, 4.0, -5.0, 6.0, -7.0, 8.0]);
+}
+
+#[test]
+fn a_gamma_that_others_use_is_copied() {
+    let (model, _) = flip(
+        "g (float[1,1,1,1] x) => (y, z)
+        <float[1,1,1,1] w = {2}, float[1,1,1,1] u = {3}, float[1] s = {-1}, float[1] zero = {0}, float[1] m = {4}, float[1] n = {5}, float[1] v = {1}>
+        {
+          c = Conv (x, w)  y = BatchNormalization (c, s, zero, m, v)
+          d = Abs (x)  z = BatchNormalization (d, s, zero, n, v)
+        }",
+    );
+    assert_eq!(elements(&model, "s"), [-1.0]);
+    assert_eq!(elements(&model, "s/flipped"), [1.0]);
+    assert_eq!(elements(&model, "w"), [-2.0]);
+    assert_eq!(elements(&model, "m"), [-4.0]);
+    assert_eq!(elements(&model, "n"), [5.0]);
+}
+
+#[test]
+fn what_does_not_fold_keeps_its_sign() {
+    let graph = |body: &str| {
+        flip(&format!(
+            "g (float[1,1,1,1] x) => (y, z)
+            <float[1,1,1,1] w = {{2}}, float[1] s = {{-1}}, float[1] zero = {{0}}, float[1] m = {{4}}, float[1] v = {{1}}> {{ {body} }}"
+        ))
+    };
+    for (body, why) in [
+        (
+            "c = Conv (x, w)  y = BatchNormalization (c, s, zero, m, v)  z = Abs (c)",
+            "the result of the op before it has other uses",
+        ),
+        (
+            "c = Conv (x, w)  y = BatchNormalization (c, s, zero, m, v)  z = Conv (y, w)",
+            "the weight of the op before it is shared",
+        ),
+        (
+            "c = Abs (x)  y = BatchNormalization (c, s, zero, m, v)  z = Conv (y, w)",
+            "no weighted op stands directly before it",
+        ),
+    ] {
+        let (model, notes) = graph(body);
+        assert_eq!(
+            notes,
+            format!("BatchNormalization -> y (BatchNormalization): stays in floats: {why}")
+        );
+        assert_eq!((elements(&model, "w"), elements(&model, "s")), (vec![2.0], vec![-1.0]));
+    }
+}
+
+/// The plan most tests take: 4-bit weights and 3-bit activations.
+fn plan(placement: Placement) -> QuantizePlan {
+    QuantizePlan {
+        bits: Bits {
+            weight: 4,
+            activation: 3,
+        },
+        placement,
+        ..QuantizePlan::default()
+    }
+}
+
+fn place_with<'a>(plan: QuantizePlan, text: &str) -> (Result<Model, String>, PassCx<'a>) {
+    let mut cx = PassCx::new(&NoEvaluator);
+    cx.set(plan);
+    let model = run_in(&[&INFER_TYPES, &PLACE_QUANTIZERS], &mut cx, text);
+    (model, cx)
+}
+
+/// The nodes after placement.
+fn place(placement: Placement, text: &str) -> String {
+    nodes(&place_with(plan(placement), text).0.unwrap())
+}
+
+/// 1×1 convolutions of one channel with weights a, b, c, d.
+fn convs(results: &str, body: &str) -> String {
+    format!(
+        "g (float[1,1,4,4] x) => ({results}) <float[1,1,1,1] a = {{1}}, float[1,1,1,1] b = {{2}}, float[1,1,1,1] c = {{3}}, float[1,1,1,1] d = {{4}}>
+        {{ {body} }}"
+    )
+}
+
+#[test]
+fn every_layer_takes_quantized_operands_and_the_edges_eight_bits() {
+    let text = convs("y", "t = Conv (x, a)  r = Relu (t)  u = Conv (r, b)  y = Conv (u, c)");
+    let (model, mut cx) = place_with(plan(Placement::EightBitAdds), &text);
+    let model = model.unwrap();
+    assert_snapshot!(nodes(&model), @r#"
+    "x/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (x, "x/q8/step")
+    "a/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (a, "a/q8/step")
+    t = Conv ("x/q8", "a/q8")
+    r = Relu (t)
+    "r/q3" = lsqc.FakeQuantize <bits = 3, signed = 1> (r, "r/q3/step")
+    "b/q4" = lsqc.FakeQuantize <bits = 4, signed = 1> (b, "b/q4/step")
+    u = Conv ("r/q3", "b/q4")
+    "u/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (u, "u/q8/step")
+    "c/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (c, "c/q8/step")
+    y = Conv ("u/q8", "c/q8")
+    "#);
+    assert!(
+        elements(&model, "r/q3/step").iter().all(|step| step.is_nan()),
+        "steps are still unset"
+    );
+    let sites: Sites = cx.take().unwrap();
+    let layers: Vec<_> = sites
+        .layers
+        .iter()
+        .map(|l| (l.name.as_str(), l.bits.weight, l.bits.activation, l.first, l.last))
+        .collect();
+    assert_eq!(
+        layers,
+        [
+            ("Conv -> t", 8, 8, true, false),
+            ("Conv -> u", 4, 3, false, false),
+            ("Conv -> y", 8, 8, false, true)
+        ]
+    );
+    let places: Vec<_> = sites
+        .activations
+        .iter()
+        .map(|s| (s.value.as_str(), s.source.as_str(), s.non_negative))
+        .collect();
+    assert_eq!(places, [("x/q8", "x", false), ("r/q3", "r", true), ("u/q8", "u", false)]);
+}
+
+const RESIDUAL: &str = "t = Conv (x, a)  r = Relu (t)  u = Conv (r, b)  s = Add (u, r)  y = Conv (s, c)";
+
+#[test]
+fn a_residual_add_takes_eight_bits_and_the_layer_beside_it_requantizes() {
+    assert_snapshot!(place(Placement::EightBitAdds, &convs("y", RESIDUAL)), @r#"
+    "x/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (x, "x/q8/step")
+    "a/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (a, "a/q8/step")
+    t = Conv ("x/q8", "a/q8")
+    r = Relu (t)
+    "r/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (r, "r/q8/step")
+    "r/q3" = lsqc.FakeQuantize <bits = 3, signed = 1> ("r/q8", "r/q3/step")
+    "b/q4" = lsqc.FakeQuantize <bits = 4, signed = 1> (b, "b/q4/step")
+    u = Conv ("r/q3", "b/q4")
+    "u/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (u, "u/q8/step")
+    s = Add ("u/q8", "r/q8")
+    "s/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (s, "s/q8/step")
+    "c/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (c, "c/q8/step")
+    y = Conv ("s/q8", "c/q8")
+    "#);
+}
+
+#[test]
+fn with_shared_an_add_takes_the_levels_of_the_layer_beside_it() {
+    assert_snapshot!(place(Placement::Shared, &convs("y", RESIDUAL)), @r#"
+    "x/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (x, "x/q8/step")
+    "a/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (a, "a/q8/step")
+    t = Conv ("x/q8", "a/q8")
+    r = Relu (t)
+    "r/q3" = lsqc.FakeQuantize <bits = 3, signed = 1> (r, "r/q3/step")
+    "b/q4" = lsqc.FakeQuantize <bits = 4, signed = 1> (b, "b/q4/step")
+    u = Conv ("r/q3", "b/q4")
+    "u/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (u, "u/q8/step")
+    s = Add ("u/q8", "r/q3")
+    "s/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (s, "s/q8/step")
+    "c/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (c, "c/q8/step")
+    y = Conv ("s/q8", "c/q8")
+    "#);
+}
+
+#[test]
+fn as_in_the_paper_an_add_takes_floats() {
+    assert_snapshot!(place(Placement::Paper, &convs("y", RESIDUAL)), @r#"
+    "x/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (x, "x/q8/step")
+    "a/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (a, "a/q8/step")
+    t = Conv ("x/q8", "a/q8")
+    r = Relu (t)
+    "r/q3" = lsqc.FakeQuantize <bits = 3, signed = 1> (r, "r/q3/step")
+    "b/q4" = lsqc.FakeQuantize <bits = 4, signed = 1> (b, "b/q4/step")
+    u = Conv ("r/q3", "b/q4")
+    s = Add (u, r)
+    "s/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (s, "s/q8/step")
+    "c/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (c, "c/q8/step")
+    y = Conv ("s/q8", "c/q8")
+    "#);
+}
+
+#[test]
+fn inputs_of_a_concat_share_a_step() {
+    let text = convs(
+        "y",
+        "t = Conv (x, a)  u = Conv (x, b)  j = Concat <axis = 2> (t, u)  y = Conv (j, c)",
+    );
+    let (model, mut cx) = place_with(plan(Placement::EightBitAdds), &text);
+    assert_snapshot!(nodes(&model.unwrap()), @r#"
+    "x/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (x, "x/q8/step")
+    "a/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (a, "a/q8/step")
+    t = Conv ("x/q8", "a/q8")
+    "b/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (b, "b/q8/step")
+    u = Conv ("x/q8", "b/q8")
+    "t/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (t, "t/q8/step")
+    "u/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (u, "t/q8/step")
+    j = Concat <axis = 2> ("t/q8", "u/q8")
+    "j/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (j, "j/q8/step")
+    "c/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (c, "c/q8/step")
+    y = Conv ("j/q8", "c/q8")
+    "#);
+    let sites: Sites = cx.take().unwrap();
+    let shares: Vec<_> = sites
+        .activations
+        .iter()
+        .map(|s| (s.value.as_str(), s.shares.as_deref()))
+        .collect();
+    assert_eq!(
+        shares,
+        [("x/q8", None), ("t/q8", None), ("u/q8", Some("t/q8")), ("j/q8", None)]
+    );
+}
+
+#[test]
+fn moves_are_looked_through_unless_something_else_takes_the_value() {
+    let body = "t = Conv (x, a)  p = MaxPool <kernel_shape = [1, 1]> (t)  u = Conv (p, b)  f = Flatten (u)  y = Gemm (f, e)";
+    let text = convs("y", body).replace(
+        "<float[1,1,1,1] a",
+        "<float[16,2] e = normal(seed = 1, scale = 1), float[1,1,1,1] a",
+    );
+    assert_snapshot!(place(Placement::EightBitAdds, &text), @r#"
+    "x/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (x, "x/q8/step")
+    "a/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (a, "a/q8/step")
+    t = Conv ("x/q8", "a/q8")
+    "t/q3" = lsqc.FakeQuantize <bits = 3, signed = 1> (t, "t/q3/step")
+    p = MaxPool <kernel_shape = [1, 1]> ("t/q3")
+    "b/q4" = lsqc.FakeQuantize <bits = 4, signed = 1> (b, "b/q4/step")
+    u = Conv (p, "b/q4")
+    "u/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (u, "u/q8/step")
+    f = Flatten ("u/q8")
+    "e/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (e, "e/q8/step")
+    y = Gemm (f, "e/q8")
+    "#);
+    let seen = place(Placement::EightBitAdds, &text.replace("=> (y)", "=> (y, p)"));
+    assert!(seen.contains("(p, \"p/q3/step\")"), "{seen}");
+}
+
+#[test]
+fn an_average_pool_between_layers_takes_eight_bits() {
+    assert_snapshot!(place(Placement::EightBitAdds, &convs("y", "t = Conv (x, a)  p = GlobalAveragePool (t)  y = Conv (p, b)")), @r#"
+    "x/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (x, "x/q8/step")
+    "a/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (a, "a/q8/step")
+    t = Conv ("x/q8", "a/q8")
+    "t/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (t, "t/q8/step")
+    p = GlobalAveragePool ("t/q8")
+    "p/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (p, "p/q8/step")
+    "b/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (b, "b/q8/step")
+    y = Conv ("p/q8", "b/q8")
+    "#);
+    let last = place(
+        Placement::EightBitAdds,
+        &convs("y", "t = Conv (x, a)  y = GlobalAveragePool (t)"),
+    );
+    assert!(
+        last.ends_with("y = GlobalAveragePool (t)"),
+        "one that gives an output stays in floats: {last}"
+    );
+}
+
+#[test]
+fn a_rule_by_name_beats_every_default() {
+    let rule = |name: &str| match name {
+        "t" => Some(LayerRule::Quantize(Bits {
+            weight: 2,
+            activation: 5,
+        })),
+        "u" => Some(LayerRule::Float),
+        _ => None,
+    };
+    let chosen = QuantizePlan {
+        rule: Arc::new(rule),
+        ..plan(Placement::EightBitAdds)
+    };
+    let (model, cx) = place_with(
+        chosen,
+        &convs("y", "[t] t = Conv (x, a)  [u] u = Conv (t, b)  y = Conv (u, c)"),
+    );
+    assert_snapshot!(nodes(&model.unwrap()), @r#"
+    "x/q5" = lsqc.FakeQuantize <bits = 5, signed = 1> (x, "x/q5/step")
+    "a/q2" = lsqc.FakeQuantize <bits = 2, signed = 1> (a, "a/q2/step")
+    t = Conv ("x/q5", "a/q2")
+    u = Conv (t, b)
+    "u/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (u, "u/q8/step")
+    "c/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (c, "c/q8/step")
+    y = Conv ("u/q8", "c/q8")
+    "#);
+    assert_eq!(notes(&cx), "u (Conv): stays in floats: the configuration says so");
+}
+
+#[test]
+fn what_stays_in_floats_is_said_once() {
+    let text = "g (float[2,2] x, double[2,2] z) => (p, q, r, s, y)
+        <float[2,2] w = {1, 2, 3, 4}, double[2,2] wide = {1, 2, 3, 4}>
+        {
+          p = MatMul (x, x)
+          q = Gemm <alpha = 2.0> (x, w)
+          r = Gemm <transA = 1> (x, w)
+          s = MatMul (z, wide)
+          y = MatMul (x, w)
+        }";
+    let (model, cx) = place_with(plan(Placement::EightBitAdds), text);
+    assert_snapshot!(nodes(&model.unwrap()), @r#"
+    p = MatMul (x, x)
+    q = Gemm <alpha = 2.0> (x, w)
+    r = Gemm <transA = 1> (x, w)
+    s = MatMul (z, wide)
+    "x/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (x, "x/q8/step")
+    "w/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (w, "w/q8/step")
+    y = MatMul ("x/q8", "w/q8")
+    "#);
+    assert_snapshot!(notes(&cx), @r#"
+    MatMul -> p (MatMul): stays in floats: both operands are activations: quantizing those is not built yet
+    Gemm -> q (Gemm): stays in floats: its alpha or beta is not 1
+    Gemm -> r (Gemm): stays in floats: its data operand is transposed
+    MatMul -> s (MatMul): stays in floats: its weight is not of type float
+    "#);
+}
+
+#[test]
+fn a_model_without_layers_is_refused() {
+    let (model, _) = place_with(plan(Placement::EightBitAdds), "g (float[2] x) => (y) { y = Relu (x) }");
+    assert_eq!(
+        model.unwrap_err(),
+        "there is nothing to quantize: no Conv, Gemm or MatMul with a constant float weight"
+    );
+}
+
+/// A layer with the weights `w`, its quantizers placed.
+fn quantized(w: &str) -> String {
+    format!(
+        "g (float[1,4] x) => (y) <float[4,1] w = {{{w}}}, float unset = {{nan}}, float open = {{nan}}>
+        {{
+          q = lsqc.FakeQuantize <bits = 3, signed = 1> (w, unset)
+          v = lsqc.FakeQuantize <bits = 3, signed = 1> (x, open)
+          y = MatMul (v, q)
+        }}"
+    )
+}
+
+fn set_steps(text: &str, measured: &[(&str, f32, Sign)]) -> Result<Model, String> {
+    let mut cx = PassCx::new(&NoEvaluator);
+    let entry = |&(name, step, sign): &(&str, f32, Sign)| (name.to_owned(), (step, sign));
+    cx.set(ActivationSteps(measured.iter().map(entry).collect::<BTreeMap<_, _>>()));
+    run_in(&[&SET_STEPS], &mut cx, text)
+}
+
+#[test]
+fn weights_start_from_their_values_and_activations_from_what_was_measured() {
+    let model = set_steps(&quantized("1, -2, 3, -2"), &[("v", 0.25, Sign::Unsigned)]).unwrap();
+    // 2·mean|v|/√Q_P with mean|v| = 2 and Q_P = 3.
+    assert_eq!(elements(&model, "unset"), [(4.0 / 3f64.sqrt()) as f32]);
+    assert_eq!(elements(&model, "open"), [0.25]);
+    assert_snapshot!(nodes(&model), @r#"
+    q = lsqc.FakeQuantize <bits = 3, signed = 1> (w, unset)
+    v = lsqc.FakeQuantize <bits = 3, signed = 0> (x, open)
+    y = MatMul (v, q)
+    "#);
+    let signed = set_steps(&quantized("1, -2, 3, -2"), &[("v", 0.25, Sign::Signed)]).unwrap();
+    assert!(
+        nodes(&signed).contains("v = lsqc.FakeQuantize <bits = 3, signed = 1>"),
+        "{}",
+        nodes(&signed)
+    );
+    let zeros = set_steps(&quantized("0, 0, 0, 0"), &[("v", 0.25, Sign::Signed)]).unwrap();
+    assert_eq!(elements(&zeros, "unset"), [1.0], "zeros fit every step");
+}
+
+#[test]
+fn steps_that_cannot_be_set_are_errors() {
+    let fine = "1, 2, 3, 4";
+    for (weights, measured, why) in [
+        (
+            fine,
+            vec![],
+            "lsqc.FakeQuantize -> v (lsqc.FakeQuantize): no step was measured for it",
+        ),
+        (
+            fine,
+            vec![("v", 0.0, Sign::Signed)],
+            "lsqc.FakeQuantize -> v (lsqc.FakeQuantize): its initial step 0 is not positive",
+        ),
+        (
+            fine,
+            vec![("v", f32::INFINITY, Sign::Signed)],
+            "lsqc.FakeQuantize -> v (lsqc.FakeQuantize): its initial step inf is not positive",
+        ),
+        (
+            "1, nan, 3, 4",
+            vec![("v", 1.0, Sign::Signed)],
+            "lsqc.FakeQuantize -> q (lsqc.FakeQuantize): its weight has values that are not finite",
+        ),
+    ] {
+        assert_eq!(set_steps(&quantized(weights), &measured).unwrap_err(), why);
+    }
+}

@@ -1,0 +1,60 @@
+//! Small networks of many shapes through the whole chain: each ends with a proven file, at 3 and 8 bits, on every engine at hand.
+//!
+//! The proof is the run's own: a single level that differs ends it with exit code 6.
+
+mod common;
+
+use std::fs;
+
+use common::{data, folder, lsqc, names, ort};
+
+fn goes_through(text: &str, input: &str, shape: &[usize]) {
+    let data = data(input, shape, 48);
+    for engine in ["tract", "ort"] {
+        if engine == "ort" && ort().is_none() {
+            continue;
+        }
+        for (bits, placement) in [("3", "q8"), ("8", "shared"), ("w2a4", "paper")] {
+            let folder = folder(&[("model.onnxtxt", text.as_bytes()), ("data.npz", &data)]);
+            let line = format!(
+                "quantize model.onnxtxt --data data.npz --test-fraction 0.5 --bits {bits} --placement {placement} \
+                 --engine {engine} --threads 1 --steps 2 --batch 8 -o out.onnx"
+            );
+            let output = lsqc(folder.path(), &line);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(0), "{line}\n{said}");
+            assert_eq!(
+                names(folder.path()),
+                ["data.npz", "model.onnxtxt", "out.onnx", "out.report.json"],
+                "{line}"
+            );
+            assert!(fs::metadata(folder.path().join("out.onnx")).unwrap().len() > 0);
+        }
+    }
+}
+
+#[test]
+fn conv_net() {
+    goes_through(common::SMALL, "x", &[3, 8, 8]);
+}
+
+#[test]
+fn negative_and_dead_gammas_depthwise_grouped_dilated() {
+    goes_through(include_str!("data/gammas.onnxtxt"), "x", &[3, 8, 8]);
+}
+
+#[test]
+fn normalization_before_conv_and_ops_without_an_entry() {
+    goes_through(include_str!("data/preact.onnxtxt"), "x", &[3, 8, 8]);
+}
+
+#[test]
+fn channels_last_with_a_shared_weight() {
+    goes_through(include_str!("data/channels_last.onnxtxt"), "x", &[9, 9, 3]);
+}
+
+#[test]
+fn only_the_input_is_quantized() {
+    let text = "g (float[N,6] x) => (float[N,4] y) <float[6,4] w = normal(seed = 1, scale = 0.3)> { y = MatMul (x, w) }";
+    goes_through(text, "x", &[6]);
+}
