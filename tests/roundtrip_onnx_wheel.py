@@ -15,6 +15,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import warnings
 
 import onnx
 
@@ -30,7 +31,10 @@ def wheel_models(folder: pathlib.Path):
         yield str(path.relative_to(root)), path
     from onnx.backend.test.case.node import collect_testcases
 
-    for case in collect_testcases(None):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the cases overflow and divide by zero on purpose
+        cases = collect_testcases(None)
+    for case in cases:
         if case.model is not None:
             path = folder / f"{case.name}.onnx"
             path.write_bytes(case.model.SerializeToString())
