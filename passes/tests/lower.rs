@@ -89,7 +89,9 @@ fn what_does_not_fold_exactly_stays() {
         ("1, -1", QUANTIZED.to_owned(), "its γ is below 0"),
         (
             "1, 1",
-            QUANTIZED.replace("(xq, wq, b)", "(xq, w, b)").replace("wq = lsqc.FakeQuantize <bits = 4, signed = 1> (w, sw)", ""),
+            QUANTIZED
+                .replace("(xq, wq, b)", "(xq, w, b)")
+                .replace("wq = lsqc.FakeQuantize <bits = 4, signed = 1> (w, sw)", ""),
             "the op before it stays in floats",
         ),
         (

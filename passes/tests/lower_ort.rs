@@ -125,11 +125,26 @@ fn clamps_one_behind_another_leave_what_the_last_one_leaves() {
         last(&lower(&text).1)
     };
     assert_eq!(last_of("i = Clip (c, zero, six)  r = Clip (i, s)", "fq4"), (0, (1, 12)));
-    assert_eq!(last_of("i = Clip (c, six, hundred)  r = Clip (i, zero, s)", "fq4"), (0, (1, 1)), "the outer one wins");
-    assert_eq!(last_of("i = Clip (c, zero, s)  r = Clip (i, six, hundred)", "fq4"), (0, (12, 12)));
-    assert_eq!(last_of("r = Clip (c, hundred)", "fq4"), (0, (15, 15)), "a floor above every level");
+    assert_eq!(
+        last_of("i = Clip (c, six, hundred)  r = Clip (i, zero, s)", "fq4"),
+        (0, (1, 1)),
+        "the outer one wins"
+    );
+    assert_eq!(
+        last_of("i = Clip (c, zero, s)  r = Clip (i, six, hundred)", "fq4"),
+        (0, (12, 12))
+    );
+    assert_eq!(
+        last_of("r = Clip (c, hundred)", "fq4"),
+        (0, (15, 15)),
+        "a floor above every level"
+    );
     assert_eq!(last_of("r = Clip (c, hundred)", "sq4"), (128, (135, 135)));
-    assert_eq!(last_of("r = Clip (c, six, zero)", "fq4"), (0, (0, 0)), "an empty range is its upper bound");
+    assert_eq!(
+        last_of("r = Clip (c, six, zero)", "fq4"),
+        (0, (0, 0)),
+        "an empty range is its upper bound"
+    );
 }
 
 #[test]
@@ -185,13 +200,10 @@ fn the_quantizer_is_repeated_behind_moves() {
     y = Conv ("m/dequantized", "u/dequantized")
     "#);
     assert_eq!(sites.len(), 2, "a repetition is no site of its own");
-    let (model, _) = lower(
-        &body
-            .replace(
-                "m = MaxPool <kernel_shape = [4, 4]> (q)",
-                "f = Flatten <axis = 2> (q)  m = Reshape (f, shape)",
-            ),
-    );
+    let (model, _) = lower(&body.replace(
+        "m = MaxPool <kernel_shape = [4, 4]> (q)",
+        "f = Flatten <axis = 2> (q)  m = Reshape (f, shape)",
+    ));
     let repeated = nodes(&model);
     assert!(
         repeated.contains(r#""f/levels" = QuantizeLinear (f, s, "q/zero_point")"#),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use common::{elements, nodes, notes, run_in, run_on};
 use insta::assert_snapshot;
 use lsqc_passes::analyze::INFER_TYPES;
-use lsqc_passes::ir::{Model, Role, ValueId};
+use lsqc_passes::ir::{LSQC_DOMAIN, Model, Role, ValueId};
 use lsqc_passes::legalize::{Codes, LEGALIZE};
 use lsqc_passes::pass::{NoEvaluator, PassCx};
 use lsqc_passes::pipelines::TRAIN;
@@ -51,7 +51,19 @@ fn weights_biases_norms_and_steps_become_inputs() {
 fn a_batch_norm_normalises_by_the_batch_and_keeps_estimates() {
     let mut cx = PassCx::new(&NoEvaluator);
     let model = run_in(&[&INFER_TYPES, &USE_BATCH_STATISTICS], &mut cx, LAYER).unwrap();
-    assert_snapshot!(nodes(&model), @"");
+    assert_snapshot!(nodes(&model), @r#"
+    wq = lsqc.FakeQuantize <bits = 4, signed = 1> (w, s)
+    p = MatMul (x, wq)
+    t = Add (b, p)
+    u = Mul (t, other)
+    y, "batch/mean", "batch/var" = lsqc.BatchNormalizationTrain <epsilon = 1e-5> (u, gamma, beta)
+    "next/mean/Mul" = Mul (mean, "next/mean/const")
+    "next/mean/Mul_1" = Mul ("batch/mean", "next/mean/const_1")
+    "next/mean" = Add ("next/mean/Mul", "next/mean/Mul_1")
+    "next/var/Mul" = Mul (var, "next/var/const")
+    "next/var/Mul_1" = Mul ("batch/var", "next/var/const_1")
+    "next/var" = Add ("next/var/Mul", "next/var/Mul_1")
+    "#);
     assert_eq!(role(&model, "mean"), Role::RunningMean);
     assert_eq!(role(&model, "next/var"), Role::Next(model.graph.find("var").unwrap()));
     // Momentum 0.75, and 2/(2 − 1) for the unbiased variance of two values.
@@ -66,9 +78,15 @@ fn a_batch_norm_normalises_by_the_batch_and_keeps_estimates() {
 #[test]
 fn statistics_that_are_not_its_own_stay_frozen() {
     for (text, why) in [
-        (LAYER.replace("float[2,3]", "float[1,3]"), "a channel has a single value in a batch"),
+        (
+            LAYER.replace("float[2,3]", "float[1,3]"),
+            "a channel has a single value in a batch",
+        ),
         (LAYER.replace("mean, var)", "mean, mean)"), "they are not its own constants"),
-        (LAYER.replace("float[2,3]", "float[N,3]"), "the shape of its input is not fixed"),
+        (
+            LAYER.replace("float[2,3]", "float[N,3]"),
+            "the shape of its input is not fixed",
+        ),
     ] {
         let mut cx = PassCx::new(&NoEvaluator);
         let model = run_in(&[&INFER_TYPES, &USE_BATCH_STATISTICS], &mut cx, &text).unwrap();
@@ -80,7 +98,10 @@ fn statistics_that_are_not_its_own_stay_frozen() {
 
 fn attach(loss: Loss, teacher: Option<&str>, text: &str) -> Result<Model, String> {
     let mut cx = PassCx::new(&NoEvaluator);
-    cx.set(LossPlan { loss, teacher: teacher.map(|text| parse(text).unwrap()) });
+    cx.set(LossPlan {
+        loss,
+        teacher: teacher.map(|text| parse(text).unwrap()),
+    });
     run_in(&[&INFER_TYPES, &ATTACH_LOSS], &mut cx, text)
 }
 
@@ -88,7 +109,21 @@ fn attach(loss: Loss, teacher: Option<&str>, text: &str) -> Result<Model, String
 fn cross_entropy_begins_at_the_scores_before_a_softmax() {
     let text = "g (float[2,3] x) => (y) { t = Relu (x)  y = Softmax <axis = 1> (t) }";
     let model = attach(Loss::CrossEntropy, None, text).unwrap();
-    assert_snapshot!(nodes(&model), @"");
+    assert_snapshot!(nodes(&model), @r#"
+    t = Relu (x)
+    y = Softmax <axis = 1> (t)
+    "loss/ce/StopGradient" = lsqc.StopGradient (t)
+    "loss/ce/TopK", "loss/ce/TopK_" = TopK <axis = 1> ("loss/ce/StopGradient", "loss/ce/const")
+    "loss/ce/Sub" = Sub (t, "loss/ce/TopK")
+    "loss/ce/Exp" = Exp ("loss/ce/Sub")
+    "loss/ce/ReduceSum" = ReduceSum <keepdims = 1> ("loss/ce/Exp", "loss/ce/const_1")
+    "loss/ce/Log" = Log ("loss/ce/ReduceSum")
+    "loss/ce/Sub_1" = Sub ("loss/ce/Sub", "loss/ce/Log")
+    "loss/ce/OneHot" = OneHot <axis = -1> (label, "loss/ce/const_2", "loss/ce/const_3")
+    "loss/ce/Mul" = Mul ("loss/ce/OneHot", "loss/ce/Sub_1")
+    "loss/ce/ReduceSum_1" = ReduceSum <keepdims = 0> ("loss/ce/Mul")
+    loss = Mul ("loss/ce/ReduceSum_1", "loss/ce/const_4")
+    "#);
     assert_eq!(names(&model, model.graph.inputs()), ["x", "label"]);
     assert_eq!(names(&model, model.graph.outputs()), ["loss"]);
     assert_eq!((role(&model, "label"), role(&model, "loss")), (Role::Label, Role::Loss));
@@ -97,17 +132,31 @@ fn cross_entropy_begins_at_the_scores_before_a_softmax() {
 #[test]
 fn the_teacher_is_copied_beside_the_student() {
     let text = "g (float[2,3] x) => (y) { y = Relu (x) }";
-    let model = attach(Loss::Distillation, Some("t (float[2,3] x) => (float[2,3] y) { y = Neg (x) }"), text).unwrap();
+    let model = attach(
+        Loss::Distillation,
+        Some("t (float[2,3] x) => (float[2,3] y) { y = Neg (x) }"),
+        text,
+    )
+    .unwrap();
     assert!(nodes(&model).contains("\"teacher/y\" = Neg (x)"), "{}", nodes(&model));
     assert_eq!(names(&model, model.graph.inputs()), ["x"], "no labels");
-    assert_eq!(attach(Loss::Distillation, None, text).unwrap_err(), "distillation needs the teacher");
+    assert_eq!(
+        attach(Loss::Distillation, None, text).unwrap_err(),
+        "distillation needs the teacher"
+    );
 }
 
 #[test]
 fn networks_without_scores_have_no_loss() {
     for (text, why) in [
-        ("g (float[2] x) => (y) { y = Relu (x) }", "the model has no float output of rank 2 or more to train on"),
-        ("g (int64[2,3] x) => (y) { y = Neg (x) }", "the model has no float output of rank 2 or more to train on"),
+        (
+            "g (float[2] x) => (y) { y = Relu (x) }",
+            "the model has no float output of rank 2 or more to train on",
+        ),
+        (
+            "g (int64[2,3] x) => (y) { y = Neg (x) }",
+            "the model has no float output of rank 2 or more to train on",
+        ),
         (
             "g (float[2,3,4] x) => (y) { y = Relu (x) }",
             "labels go with an output [N, classes]; this one has shape [2, 3, 4]",
@@ -142,7 +191,19 @@ const TWO_USES: &str = "g (float[2,3] x, float[3] p = {1, 2, 3}) => (loss)
 fn gradients_of_two_uses_are_added_and_summed_over_what_was_broadcast() {
     let (model, notes) = differentiate(TWO_USES);
     assert_eq!(notes, "");
-    assert_snapshot!(nodes(&model), @"");
+    assert_snapshot!(nodes(&model), @r#"
+    a = Mul (x, p)
+    b = Add (a, p)
+    loss = ReduceSum <keepdims = 0> (b)
+    "grad/ReduceSum -> loss/Reshape" = Reshape ("grad/seed", "grad/ReduceSum -> loss/const")
+    "grad/ReduceSum -> loss/Expand" = Expand ("grad/ReduceSum -> loss/Reshape", "grad/ReduceSum -> loss/const_1")
+    "grad/Add -> b/ReduceSum" = ReduceSum <keepdims = 1> ("grad/ReduceSum -> loss/Expand", "grad/Add -> b/const")
+    "grad/Add -> b/Reshape" = Reshape ("grad/Add -> b/ReduceSum", "grad/Add -> b/const_1")
+    "grad/Mul -> a/Mul" = Mul ("grad/ReduceSum -> loss/Expand", x)
+    "grad/Mul -> a/ReduceSum" = ReduceSum <keepdims = 1> ("grad/Mul -> a/Mul", "grad/Mul -> a/const")
+    "grad/Mul -> a/Reshape" = Reshape ("grad/Mul -> a/ReduceSum", "grad/Mul -> a/const_1")
+    "grad/p" = Add ("grad/Add -> b/Reshape", "grad/Mul -> a/Reshape")
+    "#);
     assert_eq!(names(&model, model.graph.outputs()), ["loss", "grad/p"]);
     let p = model.graph.find("p").unwrap();
     assert_eq!(role(&model, "grad/p"), Role::Gradient(p));
@@ -152,7 +213,9 @@ fn gradients_of_two_uses_are_added_and_summed_over_what_was_broadcast() {
 
 #[test]
 fn a_path_through_an_op_without_a_rule_is_noted() {
-    let (model, notes) = differentiate("g (float[2,3] x, float[3] p = {1, 2, 3}) => (loss) { a = Mul (x, p)  b = some.domain.Op (a)  c = Add (b, x)  loss = ReduceSum <keepdims = 0> (c) }");
+    let (model, notes) = differentiate(
+        "g (float[2,3] x, float[3] p = {1, 2, 3}) => (loss) <float[2,3] b> { a = Mul (x, p)  b = some.domain.Op (a)  c = Add (b, x)  loss = ReduceSum <keepdims = 0> (c) }",
+    );
     assert_snapshot!(notes, @"");
     assert_eq!(names(&model, model.graph.outputs()), ["loss"]);
     let mut plain = parse(TWO_USES).unwrap();
@@ -164,18 +227,35 @@ fn a_path_through_an_op_without_a_rule_is_noted() {
 fn optimizer(plan: OptimizerPlan) -> (Model, String) {
     let mut cx = PassCx::new(&NoEvaluator);
     cx.set(plan);
-    let (mut model, _) = differentiate("g (float[3] x, float[3] p = {1, 2, 3}) => (loss) { a = Mul (x, p)  loss = ReduceSum <keepdims = 0> (a) }");
+    let (mut model, _) =
+        differentiate("g (float[3] x, float[3] p = {1, 2, 3}) => (loss) { a = Mul (x, p)  loss = ReduceSum <keepdims = 0> (a) }");
     let before = nodes(&model);
     run_on(&[&ATTACH_OPTIMIZER], &mut cx, &mut model).unwrap();
-    let added: Vec<String> = nodes(&model).lines().filter(|line| !before.contains(line)).map(str::to_owned).collect();
+    let added: Vec<String> = nodes(&model)
+        .lines()
+        .filter(|line| !before.contains(line))
+        .map(str::to_owned)
+        .collect();
     (model, added.join("\n"))
 }
 
 #[test]
 fn momentum_decay_and_floor() {
     let for_p = |value: f32| BTreeMap::from([("p".to_owned(), value)]);
-    let (model, added) = optimizer(OptimizerPlan { momentum: 0.9, weight_decay: for_p(0.25), floors: for_p(0.125) });
-    assert_snapshot!(added, @"");
+    let (model, added) = optimizer(OptimizerPlan {
+        momentum: 0.9,
+        weight_decay: for_p(0.25),
+        floors: for_p(0.125),
+    });
+    assert_snapshot!(added, @r#"
+    "next/p/Mul" = Mul ("momentum/p", "next/p/const")
+    "next/p/Add" = Add ("next/p/Mul", "grad/p")
+    "next/p/Mul_1" = Mul (p, "next/p/const_1")
+    "next/momentum/p" = Add ("next/p/Add", "next/p/Mul_1")
+    "next/p/Mul_2" = Mul ("next/momentum/p", learning_rate)
+    "next/p/Sub" = Sub (p, "next/p/Mul_2")
+    "next/p" = Max ("next/p/Sub", "next/p/const_2")
+    "#);
     assert_eq!(elements(&model, "next/p/const"), [0.9]);
     assert_eq!(elements(&model, "next/p/const_1"), [0.25]);
     assert_eq!(elements(&model, "next/p/const_2"), [0.125]);
@@ -189,8 +269,16 @@ fn momentum_decay_and_floor() {
 
 #[test]
 fn without_decay_and_floor_neither_is_computed() {
-    let (_, added) = optimizer(OptimizerPlan { momentum: 0.9, ..OptimizerPlan::default() });
-    assert_snapshot!(added, @"");
+    let (_, added) = optimizer(OptimizerPlan {
+        momentum: 0.9,
+        ..OptimizerPlan::default()
+    });
+    assert_snapshot!(added, @r#"
+    "next/p/Mul" = Mul ("momentum/p", "next/p/const")
+    "next/momentum/p" = Add ("next/p/Mul", "grad/p")
+    "next/p/Mul_1" = Mul ("next/momentum/p", learning_rate)
+    "next/p" = Sub (p, "next/p/Mul_1")
+    "#);
 }
 
 fn legalize(text: &str) -> Result<Model, String> {
@@ -201,7 +289,13 @@ fn legalize(text: &str) -> Result<Model, String> {
 fn a_quantizer_is_divide_clip_round_multiply() {
     let text = "g (float[2,3] x, float s) => (y) { q = lsqc.FakeQuantize <bits = 3, signed = 1> (x, s)  y = Relu (q) }";
     let model = legalize(text).unwrap();
-    assert_snapshot!(nodes(&model), @"");
+    assert_snapshot!(nodes(&model), @r#"
+    "lsqc.FakeQuantize -> q/Div" = Div (x, s)
+    "lsqc.FakeQuantize -> q/Clip" = Clip ("lsqc.FakeQuantize -> q/Div", "lsqc.FakeQuantize -> q/const", "lsqc.FakeQuantize -> q/const_1")
+    "lsqc.FakeQuantize -> q/Round" = Round ("lsqc.FakeQuantize -> q/Clip")
+    q = Mul ("lsqc.FakeQuantize -> q/Round", s)
+    y = Relu (q)
+    "#);
     let mut cx = PassCx::new(&NoEvaluator);
     cx.set(Codes::Outputs);
     let model = run_in(&[&INFER_TYPES, &LEGALIZE], &mut cx, text).unwrap();
@@ -212,7 +306,20 @@ fn a_quantizer_is_divide_clip_round_multiply() {
 #[test]
 fn a_training_norm_is_spelled_in_primitives() {
     let text = "g (float[2,3] x, float[3] a, float[3] b) => (y, m, v) { y, m, v = lsqc.BatchNormalizationTrain <epsilon = 0.5> (x, a, b) }";
-    assert_snapshot!(nodes(&legalize(text).unwrap()), @"");
+    assert_snapshot!(nodes(&legalize(text).unwrap()), @r#"
+    "lsqc.BatchNormalizationTrain -> y/ReduceSum" = ReduceSum <keepdims = 0> (x, "lsqc.BatchNormalizationTrain -> y/const")
+    m = Mul ("lsqc.BatchNormalizationTrain -> y/ReduceSum", "lsqc.BatchNormalizationTrain -> y/const_1")
+    "lsqc.BatchNormalizationTrain -> y/Sub" = Sub (x, m)
+    "lsqc.BatchNormalizationTrain -> y/Mul_1" = Mul ("lsqc.BatchNormalizationTrain -> y/Sub", "lsqc.BatchNormalizationTrain -> y/Sub")
+    "lsqc.BatchNormalizationTrain -> y/ReduceSum_1" = ReduceSum <keepdims = 0> ("lsqc.BatchNormalizationTrain -> y/Mul_1", "lsqc.BatchNormalizationTrain -> y/const_2")
+    v = Mul ("lsqc.BatchNormalizationTrain -> y/ReduceSum_1", "lsqc.BatchNormalizationTrain -> y/const_3")
+    "lsqc.BatchNormalizationTrain -> y/Add" = Add (v, "lsqc.BatchNormalizationTrain -> y/const_4")
+    "lsqc.BatchNormalizationTrain -> y/Sqrt" = Sqrt ("lsqc.BatchNormalizationTrain -> y/Add")
+    "lsqc.BatchNormalizationTrain -> y/Div" = Div ("lsqc.BatchNormalizationTrain -> y/const_5", "lsqc.BatchNormalizationTrain -> y/Sqrt")
+    "lsqc.BatchNormalizationTrain -> y/Mul_3" = Mul (a, "lsqc.BatchNormalizationTrain -> y/Div")
+    "lsqc.BatchNormalizationTrain -> y/Mul_4" = Mul ("lsqc.BatchNormalizationTrain -> y/Sub", "lsqc.BatchNormalizationTrain -> y/Mul_3")
+    y = Add ("lsqc.BatchNormalizationTrain -> y/Mul_4", b)
+    "#);
 }
 
 #[test]
@@ -237,13 +344,22 @@ fn a_step_graph_has_no_op_of_lsqc_left() {
           y = MatMul (f, v)
         }";
     let mut cx = PassCx::new(&NoEvaluator);
-    cx.set(LossPlan { loss: Loss::CrossEntropy, teacher: None });
+    cx.set(LossPlan {
+        loss: Loss::CrossEntropy,
+        teacher: None,
+    });
     let mut passes = vec![&INFER_TYPES];
     passes.extend(TRAIN);
     let model = run_in(&passes, &mut cx, text).unwrap();
-    assert!(!nodes(&model).contains("lsqc."), "{}", nodes(&model));
+    for (_, node) in model.graph.nodes() {
+        assert_ne!(node.op.domain, LSQC_DOMAIN, "{}", node.label(&model.graph));
+    }
     assert_eq!(notes(&cx), "");
     for parameter in ["w", "v", "one", "zero", "sx", "sw"] {
-        assert_eq!(role(&model, &format!("next/{parameter}")), Role::Next(model.graph.find(parameter).unwrap()), "{parameter}");
+        assert_eq!(
+            role(&model, &format!("next/{parameter}")),
+            Role::Next(model.graph.find(parameter).unwrap()),
+            "{parameter}"
+        );
     }
 }
