@@ -86,9 +86,7 @@ fn lower_activation(graph: &mut Graph, id: NodeId, fixed: &Fixed) -> Result<(Lev
         .producer(fixed.x)
         .is_some_and(|(_, node)| node.op.is("DequantizeLinear"));
     let (x, floor, ceiling) = absorb_clamps(graph, fixed, step);
-    let lo = (-range.q_n()).max(floor) + zero;
-    let hi = range.q_p().min(ceiling) + zero;
-    let (lo, hi) = (byte(lo)?, byte(hi.max(lo))?);
+    let (lo, hi) = (byte(floor + zero)?, byte(ceiling + zero)?);
     let zero = byte(zero)?;
 
     let name = graph[fixed.y].name().to_owned();
@@ -150,9 +148,9 @@ fn dequantize(graph: &mut Graph, levels: ValueId, grid: Grid, base: &str) -> Val
     )
 }
 
-/// Walks back over Relus and Clips that nothing else uses; gives what they take, and their bounds in levels.
+/// Walks back over Relus and Clips that nothing else uses; gives what they take, and the levels that are left.
 fn absorb_clamps(graph: &Graph, fixed: &Fixed, step: f32) -> (ValueId, i32, i32) {
-    let (mut x, mut floor, mut ceiling) = (fixed.x, i32::MIN, i32::MAX);
+    let (mut x, mut floor, mut ceiling) = (fixed.x, -fixed.quantizer.range.q_n(), fixed.quantizer.range.q_p());
     while let Some((_, node)) = graph.producer(x) {
         let only_quantizers = graph[x].uses().len() == 1 && !graph.outputs().contains(&x);
         if ops::quant(node) != Quant::Clamp || !only_quantizers {
@@ -160,11 +158,12 @@ fn absorb_clamps(graph: &Graph, fixed: &Fixed, step: f32) -> (ValueId, i32, i32)
         }
         let Ok((lo, hi)) = bounds_of(graph, node) else { break };
         let Some(input) = node.input(0) else { break };
-        // The outer clamp is met first, and an inner one narrows what is left; an empty range gives its upper bound, as ONNX's Clip does.
+        // What an inner clamp leaves goes through the outer ones, which are met first. An empty range gives its upper bound, as ONNX's.
         #[allow(clippy::cast_possible_truncation)]
-        let level = |bound: f32| (bound / step).round_ties_even() as i32;
-        floor = lo.map_or(floor, |lo| floor.max(level(lo)));
-        ceiling = hi.map_or(ceiling, |hi| ceiling.min(level(hi)));
+        let level = |bound: f32| ((bound / step).round_ties_even() as i32).max(floor).min(ceiling);
+        let most = hi.map_or(ceiling, level);
+        floor = lo.map_or(floor, level).min(most);
+        ceiling = most;
         x = input;
     }
     (x, floor, ceiling)

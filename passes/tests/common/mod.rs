@@ -1,4 +1,5 @@
 //! What the tests of passes share: text in, the graph or the message out.
+#![allow(dead_code)] // Each file uses a part of it.
 
 use lsqc_passes::ir::Model;
 use lsqc_passes::pass::{self, Pass, PassCx};
