@@ -216,7 +216,10 @@ fn a_path_through_an_op_without_a_rule_is_noted() {
     let (model, notes) = differentiate(
         "g (float[2,3] x, float[3] p = {1, 2, 3}) => (loss) <float[2,3] b> { a = Mul (x, p)  b = some.domain.Op (a)  c = Add (b, x)  loss = ReduceSum <keepdims = 0> (c) }",
     );
-    assert_snapshot!(notes, @"");
+    assert_snapshot!(notes, @r#"
+    some.domain.Op -> b (some.domain.Op): gradients stop here: lsqc does not know this op
+    Mul -> a (Mul): 'p' is not trained: no gradient reaches it
+    "#);
     assert_eq!(names(&model, model.graph.outputs()), ["loss"]);
     let mut plain = parse(TWO_USES).unwrap();
     let error = run_on(&[&DIFFERENTIATE], &mut PassCx::new(&NoEvaluator), &mut plain).unwrap_err();
