@@ -207,6 +207,12 @@ pub fn quantize(
     };
     let steps = plan.length.steps(TrainBatches::per_epoch(data.train.len(), batch));
 
+    let with = tune::Loop {
+        data: &data.train,
+        engine,
+        options: &options,
+        terminal,
+    };
     let mut trained = initial.clone();
     let mut losses = Vec::new();
     let learning_rate = plan.learning_rate();
@@ -216,15 +222,13 @@ pub fn quantize(
             learning_rate,
             batches,
         };
-        let result = clock.stage("training", || {
-            tune::train(graph, &train_plan, &data.train, engine, &options, terminal)
-        })?;
+        let result = clock.stage("training", || tune::train(graph, &train_plan, with))?;
         losses = result.losses;
         set_constants(&mut trained, &result.state);
     }
     let mut reestimated = false;
     if bn == BatchNorm::Batch {
-        let estimate = || tune::reestimate(compiler, &trained, &shapes, &data.train, batches, engine, &options, terminal);
+        let estimate = || tune::reestimate(compiler, &trained, &shapes, batches, with);
         let statistics = clock.stage("BatchNorm", estimate)?;
         reestimated = !statistics.is_empty();
         set_constants(&mut trained, &statistics);

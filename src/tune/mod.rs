@@ -7,8 +7,27 @@ mod normalize;
 mod roles;
 mod train;
 
+use std::sync::Arc;
+
+use crate::data::Dataset;
+use crate::engine::{Engine, LoadOptions};
+use crate::terminal::Terminal;
+
 pub use assemble::{BnMode, Gradients, StepGraph, StepPlan, assemble};
 pub use emit::emit;
 pub use normalize::{BATCHES, reestimate};
 pub use roles::{StepFile, describe};
 pub use train::{TrainPlan, Trained, train};
+
+/// What every loop over batches runs with.
+#[derive(Clone, Copy)]
+pub struct Loop<'a> {
+    /// Where batches come from.
+    pub data: &'a Arc<dyn Dataset>,
+    /// What runs the graph.
+    pub engine: &'a dyn Engine,
+    /// How it is loaded.
+    pub options: &'a LoadOptions,
+    /// Where progress is shown.
+    pub terminal: &'a Terminal,
+}

@@ -12,11 +12,11 @@ use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::pipelines;
 use lsqc_passes::train::names;
 
+use super::Loop;
 use crate::compiler::{Compiler, serialize};
-use crate::data::{Dataset, TrainBatches, TrainOptions};
-use crate::engine::{Engine, LoadOptions, Tensors};
+use crate::data::{TrainBatches, TrainOptions};
+use crate::engine::Tensors;
 use crate::interrupt;
-use crate::terminal::Terminal;
 
 /// Batches that the statistics are taken over.
 pub const BATCHES: u64 = 100;
@@ -29,11 +29,8 @@ pub fn reestimate(
     compiler: &mut Compiler,
     quantized: &Model,
     shapes: &BTreeMap<String, Vec<usize>>,
-    data: &Arc<dyn Dataset>,
     batches: TrainOptions,
-    engine: &dyn Engine,
-    options: &LoadOptions,
-    terminal: &Terminal,
+    with: Loop,
 ) -> Result<Tensors> {
     let mut model = quantized.clone();
     let shapes = lsqc_passes::analyze::InputShapes(shapes.clone());
@@ -62,10 +59,10 @@ pub fn reestimate(
     }
     compiler.run(pipelines::CLEAN, &mut model, |_| (), |_| ())?;
 
-    let mut session = engine.load(&serialize(&model, OwnOps::Refuse)?, options)?;
-    let mut loader = TrainBatches::start(Arc::clone(data), batches)?;
+    let mut session = with.engine.load(&serialize(&model, OwnOps::Refuse)?, with.options)?;
+    let mut loader = TrainBatches::start(Arc::clone(with.data), batches)?;
     let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    let progress = terminal.progress("re-estimate BatchNorm", BATCHES);
+    let progress = with.terminal.progress("re-estimate BatchNorm", BATCHES);
     for _ in 0..BATCHES {
         interrupt::check()?;
         let shown = session.run(&loader.next_batch()?.inputs)?;

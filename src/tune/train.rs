@@ -9,13 +9,13 @@ use lsqc_passes::ir::Tensor;
 use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::train::names;
 
+use super::Loop;
 use super::assemble::StepGraph;
 use crate::compiler::serialize;
-use crate::data::{Dataset, TrainBatches, TrainOptions};
-use crate::engine::{Engine, LoadOptions, Session, Tensors};
+use crate::data::{TrainBatches, TrainOptions};
+use crate::engine::{LoadOptions, Session, Tensors};
 use crate::failure::{Failure, Kind};
 use crate::interrupt;
-use crate::terminal::Terminal;
 
 /// How long and how fast.
 #[derive(Clone, Copy, Debug)]
@@ -52,23 +52,16 @@ pub fn cosine(start: f64, step: u64, steps: u64) -> f32 {
 ///
 /// # Errors
 /// Engine, if it fails or training diverges; interrupted, on a signal.
-pub fn train(
-    graph: &StepGraph,
-    plan: &TrainPlan,
-    data: &Arc<dyn Dataset>,
-    engine: &dyn Engine,
-    options: &LoadOptions,
-    terminal: &Terminal,
-) -> Result<Trained> {
+pub fn train(graph: &StepGraph, plan: &TrainPlan, with: Loop) -> Result<Trained> {
     let options = LoadOptions {
         state: graph.bindings.clone(),
-        ..options.clone()
+        ..with.options.clone()
     };
-    let mut session = engine.load(&serialize(&graph.model, OwnOps::Refuse)?, &options)?;
+    let mut session = with.engine.load(&serialize(&graph.model, OwnOps::Refuse)?, &options)?;
     session.set_state(&graph.state)?;
     let wants_labels = graph.model.graph.find(names::LABEL).is_some();
-    let mut batches = TrainBatches::start(Arc::clone(data), plan.batches)?;
-    let progress = terminal.progress("train", plan.steps);
+    let mut batches = TrainBatches::start(Arc::clone(with.data), plan.batches)?;
+    let progress = with.terminal.progress("train", plan.steps);
     let mut losses = Vec::new();
     for step in 0..plan.steps {
         interrupt::check()?;

@@ -31,17 +31,16 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
         if !graph[id].op.is("BatchNormalization") {
             continue;
         }
-        match fold_of(graph, id)
-            .map_err(str::to_owned)
-            .and_then(|fold| fold_into(graph, fold))
-        {
-            Ok(dead) => {
+        let folded = fold_of(graph, id).map_err(str::to_owned);
+        match folded.and_then(|fold| Ok((fold.op.node, fold_into(graph, fold)?))) {
+            Ok((op, dead)) => {
                 changed = true;
                 if dead > 0 {
-                    let first = graph.node_list().first().copied();
-                    if let Some(first) = first {
-                        cx.note(graph, first, format!("{dead} dead channels behind it have zero weights now"));
-                    }
+                    cx.note(
+                        graph,
+                        op,
+                        format!("dead output channels, which have zero weights now: {dead}"),
+                    );
                 }
             }
             Err(why) => cx.note(graph, id, format!("stays in floats: {why}")),
