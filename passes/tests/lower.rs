@@ -58,7 +58,10 @@ fn a_batch_norm_becomes_steps_and_biases_of_its_channels() {
 fn a_dead_channel_is_its_bias_alone() {
     let (model, notes) = run(&FOLD_BATCH_NORMS, &conv_norm("1.3, 0", QUANTIZED));
     let model = model.unwrap();
-    assert!(notes.contains("1 dead channels"), "{notes}");
+    assert!(
+        notes.contains("dead output channels, which have zero weights now: 1"),
+        "{notes}"
+    );
     assert_eq!(elements(&model, "w/folded")[1], 0.0);
     assert_eq!(elements(&model, "sw/folded")[1], 0.25, "the old step");
     assert_eq!(elements(&model, "b/folded")[1], 0.7, "β");
