@@ -1,6 +1,6 @@
 """The lowered file equals the trained network and runs in integers.
 
-    python tests/python/check_lowered.py target/release/lsqc [--all]
+    python tests/python/check_lowered.py target/release/lsqc [--all] [--match 'mobilenet, 3 bits']
 
 Each case trains a fixture for a few steps. Then: no mismatch in any layer, and nearly every test image keeps its class (from lsqc's
 report); the file passes `onnx.checker` and loads; in ONNX Runtime's optimised model of placements q8 and shared every convolution is a
@@ -132,11 +132,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lsqc", type=Path)
     parser.add_argument("--all", action="store_true", help="the whole matrix")
+    parser.add_argument("--match", metavar="TEXT", default="", help="only cases whose name has this in it")
     arguments = parser.parse_args()
     binary = arguments.lsqc.resolve()
     tally = Tally()
     for case in every_case():
-        if arguments.all or is_usual(case):
+        if (arguments.all or is_usual(case)) and arguments.match in str(case):
             tally.case(f"lowered {case}", lambda: run(binary, case))
     tally.finish()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -56,9 +57,17 @@ class Tally:
         sys.exit(1 if self.failed or not self.passed else 0)
 
 
+def ort_library() -> Path:
+    """The ONNX Runtime library of this Python's own package."""
+    folder = Path(onnxruntime.__file__).parent / "capi"
+    return min(path for pattern in ("libonnxruntime.*", "onnxruntime.dll") for path in folder.glob(pattern))
+
+
 def lsqc(binary: Path, *arguments: object, folder: Path) -> None:
-    """Runs lsqc in `folder`; fails with what it said if it fails."""
-    run = subprocess.run([binary, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False)
+    """Runs lsqc in `folder`, with this Python's ONNX Runtime if no other is named; fails with what it said if it fails."""
+    environment = {"ORT_DYLIB_PATH": str(ort_library())} | os.environ
+    command = [binary, *map(str, arguments)]
+    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     check(run.returncode == 0, f"lsqc {' '.join(map(str, arguments))} ended with {run.returncode}:\n{run.stderr.strip()}")
 
 
