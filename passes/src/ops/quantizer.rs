@@ -116,7 +116,7 @@ fn gradient(cx: &mut GradCx) -> Result<(), String> {
     Ok(())
 }
 
-/// The straight-through estimator is no derivative, so finite differences cannot check it; the tests of `legalize` check it in numbers.
+/// The straight-through estimator is no derivative, so finite differences cannot check it; `tests/python/check_gradients.py` holds it to torch.
 fn samples() -> Vec<Sample> {
     Vec::new()
 }
