@@ -105,16 +105,16 @@ impl Compiler {
             }
         };
         let runs = pass::run(passes, model, &mut cx, &clock, &mut after);
-        let runs = runs.map_err(|failed| failure(self.file.as_deref(), failed))?;
-        dumps?;
-        self.runs.extend(runs);
-        let collected = collect(&mut cx);
-        for note in cx.notes {
+        // Kept where a pass fails, too: what it declined before often says why.
+        for note in std::mem::take(&mut cx.notes) {
             if !self.notes.contains(&note) {
                 self.notes.push(note);
             }
         }
-        Ok(collected)
+        let runs = runs.map_err(|failed| failure(self.file.as_deref(), failed))?;
+        dumps?;
+        self.runs.extend(runs);
+        Ok(collect(&mut cx))
     }
 
     /// The time in passes so far.

@@ -1,5 +1,6 @@
 //! The tool `lsqc`: files, data, engines and the terminal around the compiler in `lsqc-passes`.
 
+pub mod bench;
 pub mod calibrate;
 pub mod cli;
 pub mod compiler;
@@ -7,6 +8,7 @@ pub mod config;
 pub mod data;
 pub mod engine;
 pub mod failure;
+pub mod inspect;
 pub mod interrupt;
 pub mod metric;
 pub mod model_file;

@@ -9,6 +9,7 @@ use lsqc_passes::onnx::OwnOps;
 use crate::compiler::serialize;
 use crate::data::{Dataset, EvalBatches};
 use crate::engine::{Engine, LoadOptions};
+use crate::failure::Failure;
 use crate::interrupt;
 use crate::report::{Agreement, Outcome};
 use crate::terminal::Terminal;
@@ -106,6 +107,146 @@ pub fn score_kind(model: &Model) -> ScoreKind {
     }
 }
 
+/// A network, and the data as it wants it.
+#[derive(Clone, Copy)]
+pub struct Measured<'a> {
+    /// The network.
+    pub model: &'a Model,
+    /// Its data: the same samples as the other's.
+    pub data: &'a Arc<dyn Dataset>,
+}
+
+/// What two networks give on the same samples.
+#[derive(Clone, Debug, Default)]
+pub struct Comparison {
+    /// The scores of the first output; `None` where that is not one row of scores for each sample.
+    pub scores: [Option<Scores>; 2],
+    /// The largest difference of each output that was compared; `None` where it is not finite.
+    pub differences: Vec<Option<f64>>,
+}
+
+/// Runs two networks over the same samples and compares `outputs`: places in the first and in the second.
+///
+/// # Errors
+/// If the engine fails, or the outputs have other shapes than each other.
+pub fn compare(
+    pair: [Measured; 2],
+    outputs: &[(usize, usize)],
+    engine: &dyn Engine,
+    options: &LoadOptions,
+    terminal: &Terminal,
+) -> Result<Comparison> {
+    let size = common_batch(pair)?;
+    let [a, b] = pair;
+    let mut sessions = [
+        engine.load(&serialize(a.model, OwnOps::Refuse)?, options)?,
+        engine.load(&serialize(b.model, OwnOps::Refuse)?, options)?,
+    ];
+    let names = pair.map(|side| {
+        let graph = &side.model.graph;
+        graph
+            .outputs()
+            .iter()
+            .map(|&output| graph[output].name().to_owned())
+            .collect::<Vec<String>>()
+    });
+    let mut scores = pair.map(|side| {
+        Some(Scores {
+            kind: score_kind(side.model),
+            ..Scores::default()
+        })
+    });
+    let mut largest = vec![0.0f64; outputs.len()];
+    let batches = EvalBatches::new(Arc::clone(a.data), size, None);
+    let size = fixed_batch(a.model)
+        .or(fixed_batch(b.model))
+        .unwrap_or(size.min(batches.samples()));
+    let progress = terminal.progress("compare", batches.samples() as u64);
+    for (first, second) in batches.zip(EvalBatches::new(Arc::clone(b.data), size, None)) {
+        interrupt::check()?;
+        let (first, second) = (first?, second?);
+        let real = first.samples.len();
+        let labels = first.labels.as_ref().and_then(Tensor::to_i64);
+        let given = [
+            sessions[0].run(&first.padded(size)?.inputs)?,
+            sessions[1].run(&second.padded(size)?.inputs)?,
+        ];
+        let tensor = |side: usize, place: usize| -> Result<(&str, &Tensor)> {
+            let name = names
+                .get(side)
+                .and_then(|names| names.get(place))
+                .context("an output is missing")?;
+            let tensor = given.get(side).and_then(|given| given.get(name));
+            Ok((name, tensor.with_context(|| format!("'{name}' was not computed"))?))
+        };
+        for (&(left, right), most) in outputs.iter().zip(&mut largest) {
+            let ((name, x), (_, y)) = (tensor(0, left)?, tensor(1, right)?);
+            if x.shape() != y.shape() {
+                let message = format!(
+                    "the two models cannot be compared: output '{name}' has shape {:?} in the one, {:?} in the other",
+                    x.shape(),
+                    y.shape()
+                );
+                return Err(Failure::bad_input(message).help("give two forms of one network").into());
+            }
+            *most = most.max(difference(x, y, real, size).with_context(|| format!("'{name}' is not numeric"))?);
+        }
+        for (side, scores) in scores.iter_mut().enumerate() {
+            let (_, rows) = tensor(side, 0)?;
+            if !add_rows(scores, rows, real, labels.as_deref()) {
+                *scores = None;
+            }
+        }
+        progress.advance(real as u64, "");
+    }
+    Ok(Comparison {
+        scores,
+        differences: largest.into_iter().map(|most| most.is_finite().then_some(most)).collect(),
+    })
+}
+
+/// The batch that both take.
+fn common_batch([a, b]: [Measured; 2]) -> Result<usize> {
+    match (fixed_batch(a.model), fixed_batch(b.model)) {
+        (Some(a), Some(b)) if a != b => {
+            let message = format!("the two models cannot be compared: one has a fixed batch of {a}, the other of {b}");
+            Err(Failure::bad_input(message)
+                .help("export them with a dynamic batch axis")
+                .into())
+        }
+        (a, b) => Ok(a.or(b).unwrap_or(BATCH)),
+    }
+}
+
+/// The batch of a network that takes no other.
+fn fixed_batch(model: &Model) -> Option<usize> {
+    let &input = model.graph.inputs().first()?;
+    model.graph[input].ty.as_ref()?.shape.as_ref()?.first()?.known()
+}
+
+/// The largest difference over the first `real` samples of `size`; infinite where one is not a number.
+fn difference(x: &Tensor, y: &Tensor, real: usize, size: usize) -> Option<f64> {
+    let (a, b) = (x.to_f64()?, y.to_f64()?);
+    let by_sample = x.shape().first() == Some(&size) && size > 0;
+    let count = if by_sample { a.len() / size * real } else { a.len() };
+    let each = a.iter().zip(&b).take(count).map(|(a, b)| (a - b).abs());
+    Some(each.fold(
+        0.0,
+        |most: f64, next| if next.is_nan() { f64::INFINITY } else { most.max(next) },
+    ))
+}
+
+/// Adds rows of scores and labels; false if these are not rows of scores.
+fn add_rows(scores: &mut Option<Scores>, rows: &Tensor, real: usize, labels: Option<&[i64]>) -> bool {
+    let (Some(scores), &[_, classes], Some(values)) = (scores, rows.shape(), rows.to_f32()) else {
+        return false;
+    };
+    scores.classes = classes;
+    scores.values.extend(values.iter().take(real * classes));
+    scores.labels.extend(labels.unwrap_or_default().iter().take(real));
+    classes > 0 && rows.dtype().is_float()
+}
+
 /// Runs `model` over `data`; `label` names the work to the user.
 ///
 /// # Errors
@@ -127,12 +268,7 @@ pub fn scores(
     model.graph.set_outputs(vec![first]);
     let mut session = engine.load(&serialize(&model, OwnOps::Refuse)?, options)?;
     let name = model.graph[first].name().to_owned();
-    let fixed = model
-        .graph
-        .inputs()
-        .first()
-        .and_then(|&input| model.graph[input].ty.clone())
-        .and_then(|ty| ty.shape?.first()?.known());
+    let fixed = fixed_batch(&model);
     let batches = EvalBatches::new(Arc::clone(data), fixed.unwrap_or(BATCH), None);
     let size = fixed.unwrap_or(BATCH.min(batches.samples()));
     let progress = terminal.progress(label, batches.samples() as u64);

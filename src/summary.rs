@@ -7,12 +7,12 @@ use lsqc_passes::ir::{Model, Tensor};
 use lsqc_passes::ops::Quantizer;
 
 use crate::calibrate::SignReason;
-use crate::config::{Loss, Plan};
+use crate::config::{Loss, Plan, Size};
 use crate::data::{FileDigest, Origin, TestOrigin};
 use crate::engine::Selected;
 use crate::report::{
-    self, DataOrigin, Gate, GateOutcome, Layer, LayerProof, LossPoint, Metric, Metrics, Note, Outcome as Answer, Output, Phase,
-    Proof, Report, Settings, Site, Sizes, Status, TensorReport, TestSet, Timing, Tool, Training, paired_drop,
+    self, DataOrigin, Gate, GateOutcome, Layer, LayerProof, LossPoint, Metric, Metrics, Note, Output, Phase, Proof, Report,
+    Settings, Site, Sizes, Status, TensorReport, TestSet, Timing, Tool, Training, drop_of,
 };
 use crate::run::Outcome;
 use crate::tune::BATCHES;
@@ -257,6 +257,7 @@ fn training(outcome: &Outcome) -> Option<Training> {
         epochs: steps.div_ceil(per_epoch) as u64,
         losses: losses.collect(),
         batch_norm_batches: if outcome.reestimated { BATCHES } else { 0 },
+        memory_estimate: outcome.estimate.map(Size::bytes),
     })
 }
 
@@ -265,13 +266,7 @@ fn metrics(outcome: &Outcome) -> Metrics {
     let answers = [float, fake, lowered].map(crate::metric::Scores::outcomes);
     let [float_metric, fake_metric, lowered_metric] = [0, 1, 2].map(|i: usize| Metric::of(answers.get(i)?.as_ref()?));
     let drop = match (&answers[0], &answers[2]) {
-        (Some(before), Some(after)) => {
-            let count =
-                |won: &dyn Fn(&Answer, &Answer) -> bool| before.iter().zip(after).filter(|(a, b)| won(a, b)).count() as u64;
-            let lost = count(&|a, b| a.is_right() && !b.is_right());
-            let gained = count(&|a, b| !a.is_right() && b.is_right());
-            paired_drop(lost, gained, before.len() as u64)
-        }
+        (Some(before), Some(after)) => drop_of(before, after),
         _ => None,
     };
     Metrics {
@@ -349,5 +344,6 @@ fn timing(frame: &Frame, outcome: &Outcome) -> Timing {
         steps_per_second: trained
             .filter(|&time| time > 0.0)
             .map(|time| outcome.losses.len() as f64 / time),
+        memory_peak: outcome.peak.map(Size::bytes),
     }
 }

@@ -1,13 +1,17 @@
 //! What the user sees while it runs: notes, warnings and progress, all on standard error.
 //!
-//! On a terminal progress is a bar; elsewhere (a file, a CI log) it is a plain line now and then; with `--quiet` it is nothing. Warnings
-//! are always shown.
+//! On a terminal progress is a bar; elsewhere (a file, a CI log) it is a plain line now and then; `--progress` says otherwise. With
+//! `--quiet` there are neither notes nor progress, with `--verbose` there are details too, and what the runtime logs. Warnings are always
+//! shown.
 
 use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Plain progress lines are at least this far apart…
 const LINE_INTERVAL: Duration = Duration::from_secs(3);
@@ -22,36 +26,67 @@ pub enum Verbosity {
     Normal,
     /// Warnings and errors.
     Quiet,
+    /// Details too: passes with their times, what they declined, where data came from, what the runtime logs.
+    Verbose,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Surface {
+    /// A bar on a terminal, lines elsewhere.
+    #[default]
+    Auto,
+    /// A bar, drawn anew in place.
+    Bar,
+    /// A plain line now and then.
+    Lines,
+    /// Not at all.
+    Nothing,
+}
+
+/// What a user asks of the terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// How much is said.
+    pub verbosity: Verbosity,
+    /// How progress is shown; quiet runs show none.
+    pub progress: Surface,
 }
 
 /// The terminal, or what stands in for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Terminal {
+    verbosity: Verbosity,
     surface: Surface,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Surface {
-    Bars,
-    Lines,
-    Nothing,
 }
 
 impl Terminal {
     /// Standard error, as it is connected.
     #[must_use]
-    pub fn new(verbosity: Verbosity) -> Terminal {
-        let surface = match verbosity {
-            Verbosity::Quiet => Surface::Nothing,
-            Verbosity::Normal if std::io::stderr().is_terminal() => Surface::Bars,
-            Verbosity::Normal => Surface::Lines,
+    pub fn new(manner: Manner) -> Terminal {
+        let Manner { verbosity, progress } = manner;
+        let surface = match (verbosity, progress) {
+            (Verbosity::Quiet, _) => Surface::Nothing,
+            (_, Surface::Auto) if std::io::stderr().is_terminal() => Surface::Bar,
+            (_, Surface::Auto) => Surface::Lines,
+            (_, asked) => asked,
         };
-        Terminal { surface }
+        if verbosity == Verbosity::Verbose {
+            show_logs();
+        }
+        Terminal { verbosity, surface }
     }
 
     /// One line, unless quiet.
     pub fn note(&self, line: impl AsRef<str>) {
-        if self.surface != Surface::Nothing {
+        if self.verbosity != Verbosity::Quiet {
+            eprintln!("{}", line.as_ref());
+        }
+    }
+
+    /// One line for those who want details.
+    pub fn detail(&self, line: impl AsRef<str>) {
+        if self.verbosity == Verbosity::Verbose {
             eprintln!("{}", line.as_ref());
         }
     }
@@ -65,8 +100,10 @@ impl Terminal {
     #[must_use]
     pub fn progress(&self, label: &str, total: u64) -> Progress {
         let bar = match self.surface {
-            Surface::Bars => ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()),
-            Surface::Lines | Surface::Nothing => ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden()),
+            Surface::Bar => ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()),
+            Surface::Auto | Surface::Lines | Surface::Nothing => {
+                ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden())
+            }
         };
         let template = "{prefix} [{bar:30}] {pos}/{len} {msg} {eta} left";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -81,6 +118,18 @@ impl Terminal {
             shown_part: Cell::new(0),
         }
     }
+}
+
+/// Shows what the runtime logs. A second call in one process changes nothing.
+fn show_logs() {
+    /// What the engine's log is called.
+    const RUNTIME: &str = "onnxruntime";
+    let filter = tracing_subscriber::filter::Targets::new().with_target(RUNTIME, tracing::Level::DEBUG);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_ansi(false);
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
 }
 
 /// Writes a command's result to standard output. A reader that has closed it (`| head`) is no error.
@@ -111,7 +160,7 @@ impl Progress {
     pub fn advance(&self, units: u64, message: impl AsRef<str>) {
         self.bar.inc(units);
         let message = message.as_ref();
-        if self.surface == Surface::Bars {
+        if self.surface == Surface::Bar {
             self.bar.set_message(message.to_owned());
         } else if self.surface == Surface::Lines {
             self.line(message);

@@ -84,6 +84,9 @@ pub static TRAIN: &[&Pass] = &[
 /// The same, with the statistics of BatchNormalization frozen.
 pub static TRAIN_FROZEN: &[&Pass] = &[&CHOOSE_PARAMETERS, &ATTACH_LOSS, &DIFFERENTIATE, &ATTACH_OPTIMIZER, &LEGALIZE];
 
+/// From a quantized network of fixed shapes to its loss and the gradients, for those who ask what they reach.
+pub static GRADIENTS: &[&Pass] = &[&CHOOSE_PARAMETERS, &ATTACH_LOSS, &DIFFERENTIATE];
+
 /// What leaves no unused node behind.
 pub static CLEAN: &[&Pass] = &[&REMOVE_DEAD];
 

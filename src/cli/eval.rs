@@ -1,29 +1,37 @@
-//! `lsqc eval`: top-1, top-5 and loss of any classifier on labelled data.
+//! `lsqc eval`: top-1, top-5 and loss of any classifier on labelled data; with `--against` two models on the same data.
+//!
+//! Each model is fed as its own metadata says, where it says so. Two models are compared output by output; that needs no labels. Refused
+//! are models that take or give other tensors than each other.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{ArgAction, Args};
-use serde::Serialize;
+use lsqc_passes::ir::Model;
 
-use super::choose_engine;
-use crate::config::{DataFlags, EngineFlags, check_model, data_spec};
-use crate::data::Preprocess;
-use crate::engine::LoadOptions;
+use super::alike::{self, Named};
+use super::{choose_engine, say_data};
+use crate::config::{DataFlags, EngineFlags, MessageFlags, check_model, data_spec};
+use crate::data::{Data, Preprocess, Spec};
+use crate::engine::{Engine, LoadOptions};
 use crate::failure::{Classify, Failure};
 use crate::metric;
 use crate::model_file::{self, ModelFile};
-use crate::report::Metric;
+use crate::report::{
+    self, DataOrigin, Evaluated, Evaluation, Metric, OutputAgreement, OutputDifference, PreprocessingSource, Tool,
+};
 use crate::run::{classes, model_inputs};
-use crate::terminal::{self, Terminal, Verbosity};
+use crate::terminal::{self, Terminal};
 
 const EXAMPLES: &str = "\
 Examples:
   lsqc eval model.onnx --data data/
       measures on the folder's test files
   lsqc eval model.w3a3.onnx --data test.npz --json
-      preprocessing is read from the model, where lsqc wrote it";
+      preprocessing is read from the model, where lsqc wrote it
+  lsqc eval model.onnx --against model.w3a3.onnx --data data/
+      both on the same data: the paired difference of top-1, how often the first class is the same, the largest difference";
 
 /// The flags of `lsqc eval`.
 #[derive(Args, Clone, Debug)]
@@ -32,6 +40,9 @@ pub struct EvalArgs {
     /// The model, an ONNX file
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
+    /// A second model, measured on the same data and compared with the first
+    #[arg(long, value_name = "OTHER")]
+    pub against: Option<PathBuf>,
     /// Where data comes from.
     #[command(flatten)]
     pub data: DataFlags,
@@ -41,19 +52,36 @@ pub struct EvalArgs {
     /// Print JSON
     #[arg(long, action = ArgAction::SetTrue)]
     pub json: bool,
-    /// Say nothing but the result, warnings and errors
-    #[arg(long, short, action = ArgAction::SetTrue)]
-    pub quiet: bool,
+    /// How much is said.
+    #[command(flatten)]
+    pub messages: MessageFlags,
 }
 
-/// What `--json` prints.
-#[derive(Debug, Serialize)]
-struct Measured {
-    /// Without its folder.
-    model: String,
-    engine: String,
-    #[serde(flatten)]
-    metric: Metric,
+/// A model's file.
+struct File<'a> {
+    path: &'a Path,
+    file: ModelFile,
+}
+
+impl<'a> File<'a> {
+    fn read(path: &'a Path) -> Result<File<'a>> {
+        Ok(File {
+            path,
+            file: model_file::read(path)?,
+        })
+    }
+
+    fn named(&self) -> Named<'_> {
+        (self.path, &self.file.model.graph)
+    }
+}
+
+/// A model that is measured.
+struct Side {
+    name: String,
+    model: Model,
+    data: Data,
+    preprocessing: Option<PreprocessingSource>,
 }
 
 /// Runs it.
@@ -62,62 +90,159 @@ struct Measured {
 /// Whatever stops the run; see [`crate::failure::Kind`].
 pub fn run(args: &EvalArgs) -> Result<()> {
     check_model(&args.model)?;
-    let (settings, mut spec) = data_spec(&args.model, &args.data)?;
+    args.against.as_deref().map_or(Ok(()), check_model)?;
+    let (settings, spec) = data_spec(&args.model, &args.data)?;
     if spec.train.is_none() && spec.test.is_none() {
         return Err(crate::data::no_data("there is no data to measure on").into());
     }
-    let terminal = Terminal::new(if args.quiet { Verbosity::Quiet } else { Verbosity::Normal });
+    let terminal = Terminal::new(args.messages.manner());
     let plan = settings.engine(&args.engine);
     let engine = choose_engine(&plan, &terminal)?;
-    let ModelFile { model, warnings, .. } = model_file::read(&args.model)?;
-    if let Some((_, text)) = model.metadata.iter().find(|(key, _)| key == super::PREPROCESSING) {
-        let stored: BTreeMap<String, Preprocess> = serde_json::from_str(text)
-            .context("the model's metadata describes its preprocessing wrongly")
-            .bad_input()?;
-        // What the file says of itself holds, unless lsqc.toml names the input.
-        for (name, how) in stored {
-            spec.inputs.entry(name).or_insert(how);
+    let options = LoadOptions {
+        threads: plan.threads,
+        ..LoadOptions::plain()
+    };
+    let first = File::read(&args.model)?;
+    let second = args.against.as_deref().map(File::read).transpose()?;
+    let outputs = match &second {
+        Some(second) => {
+            alike::inputs(&first.named(), &second.named())?;
+            alike::outputs(&first.named(), &second.named())?
         }
+        None => Vec::new(),
+    };
+    let first = open(first, &spec, &terminal)?;
+    say_data(&first.data, &terminal);
+    let base = Evaluation {
+        schema_version: report::SCHEMA_VERSION,
+        tool: Tool::this(),
+        engine: engine.engine.version(),
+        data: DataOrigin::Real,
+        samples: first.data.test.len() as u64,
+        model: evaluated(&first, None),
+        against: None,
+        drop: None,
+        agreement: None,
+    };
+    let evaluation = match second {
+        None => Evaluation {
+            model: evaluated(&first, Some(alone(&first, engine.engine.as_ref(), &options, &terminal)?)),
+            ..base
+        },
+        Some(second) => {
+            let second = open(second, &spec, &terminal)?;
+            together(base, [&first, &second], &outputs, engine.engine.as_ref(), &options, &terminal)?
+        }
+    };
+    let text = if args.json {
+        report::to_json(&evaluation)?
+    } else {
+        evaluation.render()
+    };
+    Ok(terminal::print(&text)?)
+}
+
+/// Opens the data as one model wants it: what its own metadata says of an input holds, lsqc.toml says the rest.
+fn open(File { path, file }: File, spec: &Spec, terminal: &Terminal) -> Result<Side> {
+    let ModelFile { model, warnings, .. } = file;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut spec = spec.clone();
+    let stored: BTreeMap<String, Preprocess> = match model.metadata.iter().find(|(key, _)| key == super::PREPROCESSING) {
+        None => BTreeMap::new(),
+        Some((_, text)) => serde_json::from_str(text)
+            .with_context(|| format!("{}: the model's metadata describes its preprocessing wrongly", path.display()))
+            .help("remove `lsqc.preprocessing` from the model's metadata, and say it in lsqc.toml")
+            .bad_input()?,
+    };
+    let by_settings = spec.inputs.keys().any(|input| !stored.contains_key(input));
+    let preprocessing = match (stored.is_empty(), by_settings) {
+        (true, false) => None,
+        (true, true) => Some(PreprocessingSource::Settings),
+        (false, false) => Some(PreprocessingSource::Model),
+        (false, true) => Some(PreprocessingSource::Both),
+    };
+    for (input, own) in stored {
+        if spec.inputs.get(&input).is_some_and(|other| *other != own) {
+            terminal.warn(format!(
+                "{name} says of itself how '{input}' is prepared, and lsqc.toml says otherwise: the model's word holds"
+            ));
+        }
+        spec.inputs.insert(input, own);
     }
     let data = crate::data::open_test(&spec, &model_inputs(&model), classes(&model))?;
     for warning in warnings.iter().map(ToString::to_string).chain(data.warnings.iter().cloned()) {
         terminal.warn(warning);
     }
-    let options = LoadOptions {
-        threads: plan.threads,
-        ..LoadOptions::plain()
-    };
-    let scores = metric::scores(&model, &data.test, engine.engine.as_ref(), &options, "measure", &terminal)?;
+    Ok(Side {
+        name,
+        model,
+        data,
+        preprocessing,
+    })
+}
+
+fn evaluated(side: &Side, metric: Option<Metric>) -> Evaluated {
+    Evaluated {
+        name: side.name.clone(),
+        preprocessing: side.preprocessing,
+        metric,
+    }
+}
+
+/// One model by itself: that needs labels.
+fn alone(side: &Side, engine: &dyn Engine, options: &LoadOptions, terminal: &Terminal) -> Result<Metric> {
+    let scores = metric::scores(&side.model, &side.data.test, engine, options, "measure", terminal)?;
     let outcomes = scores.outcomes().ok_or_else(|| {
         Failure::bad_input("there is nothing to measure by: the data has no labels, or the scores are not numbers")
+            .help("give labels, or a second model: --against OTHER compares without them")
     })?;
-    let metric = Metric::of(&outcomes)
-        .context("there is no sample to measure on")
-        .bad_input()?;
-    if args.json {
-        let name = args
-            .model
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        let measured = Measured {
-            model: name,
-            engine: engine.engine.version(),
-            metric,
-        };
-        terminal::print(&(serde_json::to_string_pretty(&measured)? + "\n"))?;
-    } else {
-        let [low, high] = metric.top1_interval;
-        let line = format!(
-            "top-1 {:.2} % (95 %: {:.2} to {:.2})  top-5 {:.2} %  loss {:.4}  on {} samples\n",
-            metric.top1 * 100.0,
-            low * 100.0,
-            high * 100.0,
-            metric.top5 * 100.0,
-            metric.loss.unwrap_or(f64::NAN),
-            metric.samples
-        );
-        terminal::print(&line)?;
-    }
-    Ok(())
+    Metric::of(&outcomes).context("there is no sample to measure on").bad_input()
+}
+
+/// Two models on the same samples.
+fn together(
+    base: Evaluation,
+    sides: [&Side; 2],
+    outputs: &[(usize, usize)],
+    engine: &dyn Engine,
+    options: &LoadOptions,
+    terminal: &Terminal,
+) -> Result<Evaluation> {
+    let pair = sides.map(|side| metric::Measured {
+        model: &side.model,
+        data: &side.data.test,
+    });
+    let comparison = metric::compare(pair, outputs, engine, options, terminal)?;
+    let [first, second] = &comparison.scores;
+    let answers = [first, second].map(|scores| scores.as_ref().and_then(metric::Scores::outcomes));
+    let [of_first, of_second] = [0, 1].map(|side: usize| Metric::of(answers.get(side)?.as_ref()?));
+    let largest = comparison
+        .differences
+        .iter()
+        .fold(Some(0.0), |most: Option<f64>, next| Some(most?.max((*next)?)));
+    let name = |side: &Side, place: usize| {
+        let value = side.model.graph.outputs().get(place);
+        value.map_or_else(String::new, |&value| side.model.graph[value].name().to_owned())
+    };
+    let [a, b] = sides;
+    let each = outputs.iter().zip(&comparison.differences);
+    let each = each.map(|(&(left, right), &largest_difference)| OutputDifference {
+        name: name(a, left),
+        against: name(b, right),
+        largest_difference,
+    });
+    Ok(Evaluation {
+        model: evaluated(a, of_first),
+        against: Some(evaluated(b, of_second)),
+        drop: answers[0]
+            .as_ref()
+            .zip(answers[1].as_ref())
+            .and_then(|(a, b)| report::drop_of(a, b)),
+        agreement: Some(OutputAgreement {
+            same_top1: first.as_ref().zip(second.as_ref()).map(|(a, b)| a.against(b).same_top1),
+            largest_difference: largest,
+            outputs: each.collect(),
+        }),
+        ..base
+    })
 }

@@ -1,6 +1,11 @@
 //! The command line: one file per subcommand, each with its flags and a `run`.
 
+mod alike;
+pub mod bench;
+pub mod completions;
+pub mod engines;
 pub mod eval;
+pub mod inspect;
 pub mod opt;
 pub mod quantize;
 
@@ -8,11 +13,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use lsqc_passes::ir::Model;
-use lsqc_passes::pipelines;
+use lsqc_passes::pass::{Note, PassRun};
 
 use crate::compiler::Compiler;
 use crate::config::{self, EnginePlan};
+use crate::data::Data;
 use crate::engine::{self, Selected};
 use crate::terminal::Terminal;
 use crate::{failure, interrupt};
@@ -32,10 +37,18 @@ struct Cli {
 enum Command {
     /// Train a float model to few bits, lower it to integers, prove that both are the same
     Quantize(Box<quantize::QuantizeArgs>),
+    /// Measure a model: top-1, top-5, loss; with --against, two on the same data
+    Eval(eval::EvalArgs),
+    /// Show what quantize would do with a model, and what not and why; nothing is run or written
+    Inspect(inspect::InspectArgs),
+    /// Time inference and a training step on each engine
+    Bench(bench::BenchArgs),
+    /// Show which engines are there, and what helps the others
+    Engines(engines::EnginesArgs),
     /// Read a model, run passes over it, write it again
     Opt(opt::OptArgs),
-    /// Measure a model: top-1, top-5, loss
-    Eval(eval::EvalArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
 }
 
 const EXIT_CODES: &str =
@@ -47,8 +60,12 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = interrupt::listen().and_then(|()| match cli.command {
         Command::Quantize(args) => quantize::run(&args),
-        Command::Opt(args) => opt::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Engines(args) => engines::run(&args),
+        Command::Opt(args) => opt::run(&args),
+        Command::Completions(args) => completions::run(&args),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -68,9 +85,33 @@ fn choose_engine(plan: &EnginePlan, terminal: &Terminal) -> Result<Selected> {
     Ok(engine)
 }
 
-/// Brings a model into plain form.
-fn simplify(compiler: &mut Compiler, model: &mut Model) -> Result<()> {
-    compiler.run(pipelines::SIMPLIFY, model, |_| (), |_| ())
+/// Says where samples came from, to those who want details.
+fn say_data(data: &Data, terminal: &Terminal) {
+    for file in &data.files {
+        terminal.detail(format!("data: {} ({} bytes, sha256 {})", file.name, file.bytes, file.sha256));
+    }
+    let labels = if data.test.has_labels() { "with" } else { "without" };
+    terminal.detail(format!("data: {} samples to measure on, {labels} labels", data.test.len()));
+}
+
+/// Says what passes ran, how long, and what they declined, to those who want details.
+fn details(compiler: &Compiler, terminal: &Terminal) {
+    for run in &compiler.runs {
+        terminal.detail(timed(run));
+    }
+    for note in &compiler.notes {
+        terminal.detail(noted(note));
+    }
+}
+
+/// A pass and its time.
+fn timed(run: &PassRun) -> String {
+    format!("{:>10.3} ms  {}", run.time.as_secs_f64() * 1e3, run.pass)
+}
+
+/// What a pass declined.
+fn noted(note: &Note) -> String {
+    format!("note: {}: {} ({}): {}", note.pass, note.node, note.op, note.reason)
 }
 
 #[cfg(test)]

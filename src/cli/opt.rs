@@ -11,12 +11,13 @@ use lsqc_passes::pass::Pass;
 use lsqc_passes::pipelines;
 use lsqc_passes::text::{self, PrintOptions};
 
+use super::{noted, timed};
 use crate::compiler::Compiler;
-use crate::config::check_model;
+use crate::config::{MessageFlags, check_model};
 use crate::failure::Failure;
 use crate::model_file::{self, ModelFile};
 use crate::output::{self, Staged};
-use crate::terminal::{self, Terminal, Verbosity};
+use crate::terminal::{self, Terminal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,6 +64,9 @@ pub struct OptArgs {
     /// List the passes
     #[arg(long, action = ArgAction::SetTrue)]
     pub list: bool,
+    /// How much is said.
+    #[command(flatten)]
+    pub messages: MessageFlags,
 }
 
 impl OptArgs {
@@ -90,7 +94,7 @@ pub fn run(args: &OptArgs) -> Result<()> {
     args.check()?;
     let passes = args.passes.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?;
     let Some(path) = &args.model else { return Ok(()) };
-    let terminal = Terminal::new(Verbosity::Normal);
+    let terminal = Terminal::new(args.messages.manner());
     let ModelFile { mut model, warnings, .. } = model_file::read(path)?;
     for warning in &warnings {
         terminal.warn(warning.to_string());
@@ -104,11 +108,13 @@ pub fn run(args: &OptArgs) -> Result<()> {
         .run(&passes, &mut model, |_| (), |_| ())
         .map_err(|error| error.context(path.display().to_string()))?;
     for note in &compiler.notes {
-        terminal.note(format!("note: {}: {} ({}): {}", note.pass, note.node, note.op, note.reason));
+        terminal.note(noted(note));
     }
-    if args.time_passes {
-        for run in &compiler.runs {
-            terminal.note(format!("{:>10.3} ms  {}", run.time.as_secs_f64() * 1e3, run.pass));
+    for run in &compiler.runs {
+        if args.time_passes {
+            terminal.note(timed(run));
+        } else {
+            terminal.detail(timed(run));
         }
     }
     write(args, &model)

@@ -5,19 +5,18 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use lsqc_passes::ir::{Model, Tensor};
-use lsqc_passes::onnx::{OwnOps, check_opset};
+use lsqc_passes::ir::Model;
+use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::pipelines;
 
-use super::{choose_engine, simplify};
+use super::{choose_engine, details, say_data};
 use crate::compiler::{Compiler, serialize};
 use crate::config::{Flags, Plan};
 use crate::data::FileDigest;
 use crate::failure::{Classify, Failure, Kind};
-use crate::model_file::{self, ModelFile};
 use crate::output::Staged;
 use crate::report::{GateOutcome, Output, OutputRole, render};
-use crate::run::{self, Outcome, Prepared};
+use crate::run::{self, Front, Outcome, Prepared};
 use crate::summary::{self, Frame};
 use crate::terminal::Terminal;
 use crate::tune::{self, StepGraph};
@@ -49,24 +48,17 @@ pub struct QuantizeArgs {
 pub fn run(args: &QuantizeArgs) -> Result<()> {
     let start = Instant::now();
     let plan = Plan::new(&args.flags)?;
-    let terminal = Terminal::new(plan.verbosity);
+    let terminal = Terminal::new(plan.manner);
     let engine = choose_engine(&plan.engine, &terminal)?;
-    let ModelFile { model, warnings, bytes } = model_file::read(&plan.model)?;
-    let input = FileDigest::of(&plan.model, &bytes);
-    let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-    check_opset(&model).map_err(|error| {
-        let help = error.help();
-        Failure::bad_input(format!("{}: {error}", plan.model.display())).help(help)
-    })?;
-
     let mut compiler = Compiler {
         file: Some(plan.model.clone()),
         ..Compiler::default()
     };
-    let mut float = model;
-    simplify(&mut compiler, &mut float)?;
-    check_globs(&plan, &float)?;
-    check_weights(&plan, &float)?;
+    let Front {
+        float,
+        mut warnings,
+        input,
+    } = run::read(&plan.quantization(), &mut compiler)?;
     let prepared = Prepared {
         float,
         engine: engine.clone(),
@@ -75,7 +67,11 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     for warning in &warnings {
         terminal.warn(warning);
     }
-    let (outcome, step) = run::quantize(&plan, prepared, &mut compiler, &terminal)?;
+    let done = run::quantize(&plan, prepared, &mut compiler, &terminal);
+    details(&compiler, &terminal);
+    let (outcome, step) = done?;
+    terminal.detail(format!("data: {} samples to train on", outcome.data.train.len()));
+    say_data(&outcome.data, &terminal);
     warnings.retain(|warning| !outcome.warnings.contains(warning));
 
     let mut staged = Staged::new();
@@ -100,10 +96,13 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     match &report.gate {
         Some(gate) if gate.outcome == GateOutcome::Failed => {
             let drop = gate.drop.unwrap_or(f64::NAN);
+            let interval = gate
+                .interval
+                .map_or_else(String::new, |[low, high]| format!(" (95 %: {low:.2} to {high:.2})"));
             Err(Failure::new(
                 Kind::Gate,
                 format!(
-                    "{drop:.2} points of top-1 were lost, more than --max-drop {} allows",
+                    "{drop:.2} points of top-1{interval} were lost, more than --max-drop {} allows",
                     gate.max_drop
                 ),
             )
@@ -112,48 +111,6 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Refuses patterns of lsqc.toml that no weighted layer matches.
-fn check_globs(plan: &Plan, float: &Model) -> Result<()> {
-    let graph = &float.graph;
-    let names: Vec<String> = graph
-        .nodes()
-        .filter(|(_, node)| lsqc_passes::ops::is_weighted(node))
-        .map(|(_, node)| node.label(graph).into_owned())
-        .collect();
-    let unmatched = plan.layers.unmatched(names.iter().map(String::as_str));
-    let Some(pattern) = unmatched.first() else { return Ok(()) };
-    let shown: Vec<&str> = names.iter().take(8).map(String::as_str).collect();
-    let more = if names.len() > shown.len() { ", …" } else { "" };
-    let config = plan.config.as_deref().unwrap_or_else(|| Path::new("lsqc.toml"));
-    Err(Failure::usage(format!(
-        "{}: the pattern \"{pattern}\" in [quantize] layers matches no layer",
-        config.display()
-    ))
-    .help(format!("the layers of this model are {}{more}", shown.join(", ")))
-    .into())
-}
-
-/// Refuses weights that are not finite: a Relu on some engines hides what they do.
-fn check_weights(plan: &Plan, float: &Model) -> Result<()> {
-    let graph = &float.graph;
-    for (_, node) in graph.nodes() {
-        if !lsqc_passes::ops::is_weighted(node) && !node.op.is("BatchNormalization") {
-            continue;
-        }
-        for &operand in node.inputs().iter().flatten() {
-            let values = graph[operand].constant().and_then(Tensor::to_f32).unwrap_or_default();
-            if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
-                let (file, name) = (plan.model.display(), graph[operand].name());
-                let message = format!("{file}: '{name}' of the node '{}' holds {bad}", node.label(graph));
-                return Err(Failure::bad_input(message)
-                    .help("export the model again, from a training run that did not diverge")
-                    .into());
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Stages every file but the report; gives what they are, and the bytes of the lowered model.

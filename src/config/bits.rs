@@ -44,6 +44,15 @@ impl Bits {
     }
 }
 
+impl Default for Bits {
+    fn default() -> Bits {
+        Bits {
+            weights: MAX,
+            activations: MAX,
+        }
+    }
+}
+
 impl FromStr for Bits {
     type Err = String;
 

@@ -92,6 +92,21 @@ choice! {
     }
 }
 
+choice! {
+    /// How progress is shown.
+    ProgressChoice {
+        /// A bar on a terminal, lines elsewhere
+        #[default]
+        Auto = "auto",
+        /// A bar
+        Bar = "bar",
+        /// A plain line now and then
+        Lines = "lines",
+        /// Not at all
+        None = "none",
+    }
+}
+
 /// May a run go on without data?
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Require {

@@ -14,6 +14,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use super::bits::Bits;
 use super::choices::{BatchNorm, EngineChoice, Init, LossChoice, Placement, Target};
 use super::layers::LayerRules;
+use super::size::Size;
 use crate::data::Preprocess;
 use crate::failure::{Classify, Failure};
 
@@ -107,6 +108,8 @@ pub struct TrainTable {
     pub steps: Option<u64>,
     /// Samples in a batch.
     pub batch: Option<usize>,
+    /// The memory that a step may be estimated to take.
+    pub memory: Option<Size>,
     /// The learning rate.
     pub lr: Option<f64>,
     /// Weight decay.

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args};
 
 use super::bits::Bits;
-use super::choices::{BatchNorm, EngineChoice, Init, LossChoice, Placement, Target};
+use super::choices::{BatchNorm, EngineChoice, Init, LossChoice, Placement, ProgressChoice, Target};
+use super::size::Size;
+use crate::terminal::{Manner, Surface, Verbosity};
 
 /// Where data comes from.
 #[derive(Args, Clone, Debug, Default)]
@@ -37,6 +39,51 @@ pub struct EngineFlags {
     pub threads: Option<usize>,
 }
 
+/// How much is said while a command runs, all on standard error.
+#[derive(Args, Clone, Debug, Default)]
+pub struct MessageFlags {
+    /// How progress is shown [default: auto]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Messages")]
+    pub progress: Option<ProgressChoice>,
+    /// Also say details: passes with their times, what they declined, where data came from, what the runtime logs
+    #[arg(long, short, action = ArgAction::SetTrue, help_heading = "Messages", conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Say nothing but the result, warnings and errors
+    #[arg(long, short, action = ArgAction::SetTrue, help_heading = "Messages")]
+    pub quiet: bool,
+}
+
+impl MessageFlags {
+    /// What they ask of the terminal.
+    #[must_use]
+    pub fn manner(&self) -> Manner {
+        Manner {
+            verbosity: match (self.quiet, self.verbose) {
+                (true, _) => Verbosity::Quiet,
+                (false, true) => Verbosity::Verbose,
+                (false, false) => Verbosity::Normal,
+            },
+            progress: match self.progress.unwrap_or_default() {
+                ProgressChoice::Auto => Surface::Auto,
+                ProgressChoice::Bar => Surface::Bar,
+                ProgressChoice::Lines => Surface::Lines,
+                ProgressChoice::None => Surface::Nothing,
+            },
+        }
+    }
+}
+
+/// What is quantized, and to how many bits.
+#[derive(Args, Clone, Debug, Default)]
+pub struct QuantizeFlags {
+    /// Bits of weights and activations, 2 to 8: 3, or w3a4 for each apart [default: 8]
+    #[arg(long, short, value_name = "BITS", help_heading = "Quantization", allow_hyphen_values = true)]
+    pub bits: Option<Bits>,
+    /// Where quantizers stand at residual additions [default: q8]
+    #[arg(long, value_enum, value_name = "PLACEMENT", help_heading = "Quantization")]
+    pub placement: Option<Placement>,
+}
+
 /// What `lsqc quantize` is told.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Flags {
@@ -44,12 +91,9 @@ pub struct Flags {
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
 
-    /// Bits of weights and activations, 2 to 8: 3, or w3a4 for each apart [default: 8]
-    #[arg(long, short, value_name = "BITS", help_heading = "Quantization", allow_hyphen_values = true)]
-    pub bits: Option<Bits>,
-    /// Where quantizers stand at residual additions [default: q8]
-    #[arg(long, value_enum, value_name = "PLACEMENT", help_heading = "Quantization")]
-    pub placement: Option<Placement>,
+    /// What is quantized, and to how many bits.
+    #[command(flatten)]
+    pub quantize: QuantizeFlags,
     /// The runtime that the result is spelled for [default: ort]
     #[arg(long, value_enum, value_name = "TARGET", help_heading = "Quantization")]
     pub target: Option<Target>,
@@ -79,6 +123,10 @@ pub struct Flags {
     /// Samples in a batch [default: 128]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub batch: Option<usize>,
+    /// Refuse a training step that is estimated to take more memory, such as 4GB or 512MB [default: halve the batch until it fits half of
+    /// the machine's memory]
+    #[arg(long, value_name = "SIZE", help_heading = "Training")]
+    pub memory: Option<Size>,
     /// The learning rate at the start; it decays along a cosine [default: 0.01; 0.001 for w8a8]
     #[arg(long, value_name = "LR", help_heading = "Training", allow_negative_numbers = true)]
     pub lr: Option<f64>,
@@ -118,7 +166,7 @@ pub struct Flags {
     /// The training-step graph also gives gradients
     #[arg(long, action = ArgAction::SetTrue, help_heading = "Output", requires = "emit_step")]
     pub emit_gradients: bool,
-    /// Say nothing but warnings and errors
-    #[arg(long, short, action = ArgAction::SetTrue, help_heading = "Output")]
-    pub quiet: bool,
+    /// How much is said.
+    #[command(flatten)]
+    pub messages: MessageFlags,
 }

@@ -10,10 +10,12 @@ mod flags;
 mod layers;
 mod plan;
 mod settings;
+mod size;
 
 pub use bits::Bits;
-pub use choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Placement, Require, Target};
-pub use flags::{DataFlags, EngineFlags, Flags};
+pub use choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Placement, ProgressChoice, Require, Target};
+pub use flags::{DataFlags, EngineFlags, Flags, MessageFlags, QuantizeFlags};
 pub use layers::{LayerRule, LayerRules};
 pub use plan::{EnginePlan, Labels, Length, Loss, Outputs, Plan, StepOutput};
-pub use settings::{Settings, check_model, data_spec};
+pub use settings::{Quantization, Settings, check_model, data_spec};
+pub use size::Size;

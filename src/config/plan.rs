@@ -12,14 +12,15 @@ use super::choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Place
 use super::file::File;
 use super::flags::Flags;
 use super::layers::LayerRules;
-use super::settings::{DEFAULT_TEST_FRACTION, Settings, check_model};
+use super::settings::{DEFAULT_TEST_FRACTION, Quantization, Settings, check_model};
+use super::size::Size;
 use crate::data::Spec;
 use crate::failure::Failure;
 use crate::output;
-use crate::terminal::Verbosity;
+use crate::terminal::Manner;
 
 const DEFAULT_EPOCHS: u32 = 3;
-const DEFAULT_BATCH: usize = 128;
+pub(super) const DEFAULT_BATCH: usize = 128;
 const DEFAULT_PROOF_IMAGES: usize = 256;
 
 /// What one run does.
@@ -49,6 +50,8 @@ pub struct Plan {
     pub length: Length,
     /// Samples in a batch, at least 1.
     pub batch: usize,
+    /// What a step may be estimated to take; `None`: the batch is halved until it fits half of the machine's memory.
+    pub memory: Option<Size>,
     /// The learning rate that was asked for; see [`Plan::learning_rate`].
     pub lr: Option<f64>,
     /// The weight decay that was asked for; `None`: by the weights' bits.
@@ -66,7 +69,7 @@ pub struct Plan {
     /// What is written.
     pub outputs: Outputs,
     /// How much is said.
-    pub verbosity: Verbosity,
+    pub manner: Manner,
 }
 
 /// What runs graphs, and how.
@@ -161,10 +164,9 @@ impl Plan {
             quantize, train, gate, ..
         } = settings.file.clone();
 
-        let bits = match flags.bits.or(quantize.bits) {
-            Some(bits) => bits,
-            None => Bits::new(8, 8).map_err(Failure::usage)?,
-        };
+        let Quantization {
+            bits, placement, layers, ..
+        } = settings.quantization(&flags.quantize);
         let length = length(flags, &settings)?;
         let test_fraction = flags
             .test_fraction
@@ -192,13 +194,14 @@ impl Plan {
             data,
             require: if required { Require::Data } else { Require::Nothing },
             bits,
-            placement: flags.placement.or(quantize.placement).unwrap_or_default(),
+            placement,
             target: flags.target.or(quantize.target).unwrap_or_default(),
             init: init(flags, &settings, length),
-            layers: quantize.layers,
+            layers,
             loss_choice: flags.loss.or(train.loss).unwrap_or_default(),
             length,
-            batch: count("the batch", flags.batch.or(train.batch).unwrap_or(DEFAULT_BATCH))?,
+            batch: settings.batch(flags.batch)?,
+            memory: flags.memory.or(train.memory),
             lr: number(
                 "the learning rate",
                 flags.lr.or(train.lr),
@@ -225,13 +228,25 @@ impl Plan {
                 "a number of points",
             )?,
             outputs,
-            verbosity: if flags.quiet { Verbosity::Quiet } else { Verbosity::Normal },
+            manner: flags.messages.manner(),
             config: settings.path,
         };
         if plan.require == Require::Data && plan.data.train.is_none() {
             return Err(crate::data::no_data("data is required, and there is none").into());
         }
         Ok(plan)
+    }
+
+    /// The part of it that `inspect` and `bench` share.
+    #[must_use]
+    pub fn quantization(&self) -> Quantization {
+        Quantization {
+            model: self.model.clone(),
+            config: self.config.clone(),
+            bits: self.bits,
+            placement: self.placement,
+            layers: self.layers.clone(),
+        }
     }
 
     /// The learning rate: what was asked for, or the method's: 0.01, but 0.001 where weights and activations have 8 bits.

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::bits::Bits;
+use super::choices::{BatchNorm, LossChoice, Placement};
 use super::file::{self, AugmentTable, DataTable, File, Location};
-use super::flags::{DataFlags, EngineFlags};
-use super::plan::EnginePlan;
+use super::flags::{DataFlags, EngineFlags, QuantizeFlags};
+use super::layers::LayerRules;
+use super::plan::{DEFAULT_BATCH, EnginePlan};
 use crate::data::{Augment, Mirror, Source, Spec};
 use crate::failure::{Failure, Kind};
 
@@ -30,9 +33,25 @@ pub fn check_model(path: &Path) -> Result<()> {
     Err(failure.help("give the path of an ONNX file").into())
 }
 
+/// What is quantized, and to how many bits: all that decides where quantizers stand.
+#[derive(Clone, Debug)]
+pub struct Quantization {
+    /// The float model.
+    pub model: PathBuf,
+    /// The `lsqc.toml` that was read, if one was.
+    pub config: Option<PathBuf>,
+    /// Bits where no rule for a layer says otherwise.
+    pub bits: Bits,
+    /// Where quantizers stand.
+    pub placement: Placement,
+    /// Rules for single layers.
+    pub layers: LayerRules,
+}
+
 /// `lsqc.toml`, and where it lies.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
+    model: PathBuf,
     pub(super) path: Option<PathBuf>,
     pub(super) file: File,
 }
@@ -47,7 +66,12 @@ impl Settings {
         let path = match named {
             Some(path) => path.to_owned(),
             None if beside.is_file() => beside,
-            None => return Ok(Settings::default()),
+            None => {
+                return Ok(Settings {
+                    model: model.to_owned(),
+                    ..Settings::default()
+                });
+            }
         };
         let file = file::read(&path)?;
         for (input, preprocess) in &file.input {
@@ -63,7 +87,42 @@ impl Settings {
                     .into(),
             );
         }
-        Ok(Settings { path: Some(path), file })
+        Ok(Settings {
+            model: model.to_owned(),
+            path: Some(path),
+            file,
+        })
+    }
+
+    /// What the quantization flags and `[quantize]` say; 8 bits where they say nothing.
+    #[must_use]
+    pub fn quantization(&self, flags: &QuantizeFlags) -> Quantization {
+        let quantize = &self.file.quantize;
+        Quantization {
+            model: self.model.clone(),
+            config: self.path.clone(),
+            bits: flags.bits.or(quantize.bits).unwrap_or_default(),
+            placement: flags.placement.or(quantize.placement).unwrap_or_default(),
+            layers: quantize.layers.clone(),
+        }
+    }
+
+    /// Samples in a training batch: what is asked for, else what `[train]` says, else the default.
+    ///
+    /// # Errors
+    /// Usage, for 0.
+    pub fn batch(&self, asked: Option<usize>) -> Result<usize> {
+        match asked.or(self.file.train.batch).unwrap_or(DEFAULT_BATCH) {
+            0 => Err(Failure::usage("the batch is 0, but must be at least 1").into()),
+            batch => Ok(batch),
+        }
+    }
+
+    /// What training minimises, and BatchNorm in it, as `[train]` says.
+    #[must_use]
+    pub fn training(&self) -> (LossChoice, BatchNorm) {
+        let train = &self.file.train;
+        (train.loss.unwrap_or_default(), train.bn.unwrap_or_default())
     }
 
     /// What the engine flags and `[train]` say.

@@ -25,6 +25,7 @@ pub use augment::{Augment, Mirror};
 pub use loader::{EvalBatches, TrainBatches, TrainOptions};
 pub use preprocess::{Channels, Layout, Preprocess};
 pub use source::{FileDigest, Part, Source, Spec, no_data};
+pub use split::first;
 pub use store::Store;
 pub use synthetic::Synthetic;
 

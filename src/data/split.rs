@@ -36,6 +36,15 @@ impl Dataset for Subset {
     }
 }
 
+/// The first `count` samples, or all there are.
+#[must_use]
+pub fn first(base: &Arc<dyn Dataset>, count: usize) -> Arc<dyn Dataset> {
+    Arc::new(Subset {
+        samples: (0..base.len().min(count)).collect(),
+        base: Arc::clone(base),
+    })
+}
+
 /// Splits into what is kept and the `fraction` that is set aside, at least one sample each; both stay in their old order.
 ///
 /// # Errors

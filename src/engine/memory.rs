@@ -4,6 +4,17 @@
 //! zeroes them when they are asked for again: in a graph of element-wise operators that is a good part of the time. So glibc is told,
 //! once, to keep them. The process then stays as large as it was at its largest. Other allocators are left as they are.
 
+/// Gives freed memory back to the system, so that what is taken afterwards shows.
+pub fn release_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: `malloc_trim` takes a number and may be called at any time from any thread.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+}
+
 /// Tells the allocator to keep what is freed.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -6,6 +6,7 @@
 pub mod discover;
 mod error;
 mod guard;
+pub mod inventory;
 mod memory;
 pub mod ort;
 mod select;
@@ -18,6 +19,7 @@ use anyhow::Result;
 use lsqc_passes::ir::Tensor;
 
 pub use error::EngineError;
+pub use memory::release_freed_memory;
 pub use select::{EngineChoice, Selected, select, select_among};
 pub use tract::TractEngine;
 

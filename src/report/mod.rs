@@ -1,20 +1,35 @@
-//! What a run says about its result: plain structs, written as JSON and shown as a table.
+//! What a run says about its result, and what other commands find out: plain structs, written as JSON and shown as text.
 //!
-//! The JSON is described in docs/report.md and docs/report.schema.json, both checked against these structs. `schema_version` changes
+//! The JSON of a run is described in docs/report.md and docs/report.schema.json, that of other commands in docs/commands.md and a schema
+//! for each; all are checked against these structs. `schema_version` changes
 //! when a field changes its meaning or goes; new fields do not change it. Two runs with the same input, seed, engine and threads write
 //! the same report but for `timing`: no paths, no dates elsewhere. Numbers that could not be had are `null`.
 
+#[macro_use]
+mod macros;
+
+mod bench;
+mod engines;
+mod eval;
+mod inspect;
 mod layer;
 mod run;
 mod stats;
 mod table;
 
+pub use bench::{Bench, BenchRow, EngineBench, Measured};
+pub use engines::{EngineEntry, Engines, OtherLibrary};
+pub use eval::{Evaluated, Evaluation, OutputAgreement, OutputDifference, PreprocessingSource};
+pub use inspect::{
+    BatchNormFold, Extent, GradientReach, InspectedLayer, Inspection, JoinLayer, MultiplyAdds, OpCount, Port, QuantizedAlready,
+    Unquantized,
+};
 pub use layer::{Layer, LayerProof, Note, Proof, Site, TensorReport};
 pub use run::{
     Data, DataOrigin, Engine, File, Gate, GateOutcome, LossPoint, Output, OutputRole, Phase, Settings, Sizes, Status, TestSet,
     Timing, Tool, Training,
 };
-pub use stats::{Agreement, Drop, Metric, Metrics, Outcome, paired_drop, wilson};
+pub use stats::{Agreement, Drop, Metric, Metrics, Outcome, drop_of, paired_drop, wilson};
 pub use table::render;
 
 use anyhow::{Context, Result};
@@ -71,9 +86,17 @@ impl Report {
     /// # Errors
     /// If a number is not finite: it should have been `None`.
     pub fn to_json(&self) -> Result<String> {
-        let text = serde_json::to_string_pretty(self).context("cannot write the report as JSON")?;
-        Ok(text + "\n")
+        to_json(self)
     }
+}
+
+/// What a command found out, as indented JSON with a newline at the end.
+///
+/// # Errors
+/// If a number is not finite: it should have been `None`.
+pub fn to_json(value: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value).context("cannot write the result as JSON")?;
+    Ok(text + "\n")
 }
 
 #[cfg(test)]

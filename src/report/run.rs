@@ -2,27 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Declares a report struct: serde both ways, and part of the schema.
-macro_rules! part {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-        #[cfg_attr(test, derive(schemars::JsonSchema))]
-        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
-    };
-}
-
-/// Declares a report enum, in snake case.
-macro_rules! word {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[cfg_attr(test, derive(schemars::JsonSchema))]
-        #[serde(rename_all = "snake_case")]
-        pub enum $name { $($(#[$variant_doc])* $variant,)* }
-    };
-}
-
 part! {
     /// The program that wrote the report.
     Tool {
@@ -193,6 +172,8 @@ part! {
         losses: Vec<LossPoint>,
         /// Batches on which BatchNorm was re-estimated at the end; 0: it was not.
         batch_norm_batches: u64,
+        /// Bytes that the values of a step were estimated to take at any one time.
+        memory_estimate: Option<u64>,
     }
 }
 
@@ -257,5 +238,7 @@ part! {
         phases: Vec<Phase>,
         /// Training steps per second; null where nothing was trained.
         steps_per_second: Option<f64>,
+        /// The most bytes of memory that were resident in training, above those before its first step; null where the system does not tell.
+        memory_peak: Option<u64>,
     }
 }

@@ -59,6 +59,15 @@ pub fn paired_drop(lost: u64, gained: u64, samples: u64) -> Option<Drop> {
     })
 }
 
+/// The drop from a first to a second model, by what each made of the same samples; `None` without any.
+#[must_use]
+pub fn drop_of(before: &[Outcome], after: &[Outcome]) -> Option<Drop> {
+    let count = |won: &dyn Fn(&Outcome, &Outcome) -> bool| before.iter().zip(after).filter(|(a, b)| won(a, b)).count() as u64;
+    let lost = count(&|a, b| a.is_right() && !b.is_right());
+    let gained = count(&|a, b| !a.is_right() && b.is_right());
+    paired_drop(lost, gained, before.len() as u64)
+}
+
 /// What one model made of one sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {

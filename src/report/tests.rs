@@ -87,6 +87,7 @@ fn sample() -> Report {
             epochs: 1,
             losses: vec![LossPoint { step: 0, loss: 1.5 }],
             batch_norm_batches: 100,
+            memory_estimate: Some(1_000_000),
         }),
         metrics: Some(Metrics {
             float: metric,
@@ -126,6 +127,7 @@ fn sample() -> Report {
                 seconds: 1.0,
             }],
             steps_per_second: Some(10.0),
+            memory_peak: Some(1_200_000),
         },
     }
 }

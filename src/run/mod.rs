@@ -1,6 +1,7 @@
 //! One run of `quantize`, from the plan to the files: the order of the stages, and nothing else.
 
-mod step;
+mod front;
+pub mod step;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +10,11 @@ use anyhow::Result;
 use lsqc_passes::ir::{DType, Dim, Model};
 use lsqc_passes::lower::LevelSites;
 use lsqc_passes::pipelines;
-use lsqc_passes::quantize::{self, QuantizePlan, SET_STEPS, Sites, StepInit};
+use lsqc_passes::quantize::Sites;
 
 use crate::calibrate::{self, Calibration};
 use crate::compiler::Compiler;
-use crate::config::{BatchNorm, Init, Loss, Placement, Plan};
+use crate::config::{BatchNorm, Loss, Plan, Size};
 use crate::data::{self, Data, ModelInput, Origin, TrainBatches, TrainOptions};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Selected, Tensors};
 use crate::failure::{Failure, Kind};
@@ -22,6 +23,7 @@ use crate::shapes;
 use crate::terminal::Terminal;
 use crate::tune::{self, StepGraph, TrainPlan};
 use crate::verify::{self, Pair, Proof};
+pub use front::{Front, place, plain, read, set_steps, step_init};
 use step::{Step, StepWish, step};
 
 /// Everything that a run found out, for the report.
@@ -48,6 +50,10 @@ pub struct Outcome {
     pub loss: Option<Loss>,
     /// The loss of each step.
     pub losses: Vec<f32>,
+    /// What a training step was estimated to take, where a step graph was made.
+    pub estimate: Option<Size>,
+    /// What training took beyond what was there before its first step, where the system tells.
+    pub peak: Option<Size>,
     /// The learning rate of the first step.
     pub learning_rate: f64,
     /// Samples in a training batch.
@@ -149,33 +155,11 @@ pub fn quantize(
     for warning in &warnings {
         terminal.warn(warning);
     }
-    refuse_fixed_batch(&float, &data)?;
+    refuse_fixed_batch(&float)?;
     shapes::complete(&mut float, &data.train, engine, &options)?;
 
-    compiler.run(&[&quantize::FLIP_GAMMAS], &mut float, |_| (), |_| ())?;
-    let mut initial = float.clone();
-    let (quantize_plan, init) = (quantize_plan(plan), step_init(plan.init));
-    let sites: Sites = compiler.run(
-        pipelines::QUANTIZE,
-        &mut initial,
-        |cx| cx.set(quantize_plan),
-        |cx| cx.take().unwrap_or_default(),
-    )?;
-    let calibration = clock.stage("calibration", || {
-        calibrate::calibrate(&float, &sites, &data.train, engine, &options, init, terminal)
-    })?;
-    for dead in &calibration.dead {
-        warnings.push(format!(
-            "'{dead}' showed nothing but zeros in calibration: its step cannot be set from data"
-        ));
-    }
-    let steps = calibration.steps.clone();
-    let set = |cx: &mut lsqc_passes::pass::PassCx| {
-        cx.set(steps);
-        cx.set(init);
-    };
-    compiler.run(&[&SET_STEPS], &mut initial, set, |_| ())?;
-
+    let (mut initial, sites) = place(&plan.quantization(), compiler, &mut float)?;
+    let init = step_init(plan.init);
     let bn = if data.origin == Origin::Synthetic {
         BatchNorm::Frozen
     } else {
@@ -187,19 +171,35 @@ pub fn quantize(
         crate::config::Labels::Missing
     })?;
     let wanted = StepWish {
-        plan,
-        data: &data,
+        data: &data.train,
         bn,
         loss,
+        weight_decay: plan.weight_decay,
     };
+    if let Some(limit) = plan.memory.filter(|_| step::is_wanted(plan)) {
+        step::check_memory(&wanted, plan.batch, limit, compiler, (&initial, &float, &sites))?;
+    }
+    let calibration = clock.stage("calibration", || {
+        calibrate::calibrate(&float, &sites, &data.train, engine, &options, init, terminal)
+    })?;
+    for dead in &calibration.dead {
+        warnings.push(format!(
+            "'{dead}' showed nothing but zeros in calibration: its step cannot be set from data"
+        ));
+    }
+    set_steps(compiler, &mut initial, &calibration, init)?;
     let Step {
         batch,
         shapes,
         graph,
         emitted,
     } = clock.stage("compilation", || {
-        step(&wanted, compiler, &initial, &float, &sites, &mut warnings)
+        step(plan, &wanted, compiler, (&initial, &float, &sites), &mut warnings)
     })?;
+    let estimate = graph.as_ref().map(StepGraph::estimate);
+    if let Some(estimate) = estimate {
+        terminal.note(format!("a training step takes about {estimate} (batch {batch})"));
+    }
     let batches = TrainOptions {
         batch,
         seed: plan.seed,
@@ -214,7 +214,7 @@ pub fn quantize(
         terminal,
     };
     let mut trained = initial.clone();
-    let mut losses = Vec::new();
+    let (mut losses, mut peak) = (Vec::new(), None);
     let learning_rate = plan.learning_rate();
     if let Some(graph) = graph.as_ref().filter(|_| steps > 0) {
         let train_plan = TrainPlan {
@@ -224,6 +224,7 @@ pub fn quantize(
         };
         let result = clock.stage("training", || tune::train(graph, &train_plan, with))?;
         losses = result.losses;
+        peak = result.peak;
         set_constants(&mut trained, &result.state);
     }
     let mut reestimated = false;
@@ -287,6 +288,8 @@ pub fn quantize(
         lowered,
         loss: (steps > 0).then_some(loss),
         losses,
+        estimate,
+        peak,
         learning_rate,
         batch,
         bn,
@@ -300,47 +303,29 @@ pub fn quantize(
     Ok((outcome, emitted.or(graph)))
 }
 
-fn step_init(init: Init) -> StepInit {
-    match init {
-        Init::Lsq => StepInit::Lsq,
-        Init::Mse => StepInit::MinMse,
-    }
-}
-
-fn quantize_plan(plan: &Plan) -> QuantizePlan {
-    let bits = |bits: crate::config::Bits| quantize::Bits {
-        weight: bits.weights().into(),
-        activation: bits.activations().into(),
+/// Refuses a model whose batch is fixed: calibration, training and the proof feed batches of their own sizes.
+///
+/// # Errors
+/// Bad input.
+pub fn refuse_fixed_batch(model: &Model) -> Result<()> {
+    let Some((name, extent)) = fixed_batch(model) else {
+        return Ok(());
     };
-    let rules = plan.layers.clone();
-    QuantizePlan {
-        bits: bits(plan.bits),
-        placement: match plan.placement {
-            Placement::Q8 => quantize::Placement::EightBitAdds,
-            Placement::Shared => quantize::Placement::Shared,
-            Placement::Paper => quantize::Placement::Paper,
-        },
-        rule: Arc::new(move |name| {
-            Some(match rules.for_layer(name)? {
-                crate::config::LayerRule::Bits(asked) => quantize::LayerRule::Quantize(bits(asked)),
-                crate::config::LayerRule::Float => quantize::LayerRule::Float,
-            })
-        }),
-    }
+    Err(Failure::bad_input(format!("input '{name}' has a fixed batch of {extent}"))
+        .help("export the model with a dynamic batch axis")
+        .into())
 }
 
-/// Calibration, training and the proof feed batches of their own sizes.
-fn refuse_fixed_batch(model: &Model, data: &Data) -> Result<()> {
-    for name in data.train.batch(&[0], None)?.inputs.keys() {
-        let ty = model.graph.find(name).and_then(|input| model.graph[input].ty.as_ref());
-        let shape = ty.and_then(|ty| ty.shape.as_ref());
-        if let Some(extent) = shape.and_then(|shape| shape.first()).and_then(Dim::known) {
-            return Err(Failure::bad_input(format!("input '{name}' has a fixed batch of {extent}"))
-                .help("export the model with a dynamic batch axis")
-                .into());
-        }
-    }
-    Ok(())
+/// The first input that is fed and whose batch is a number, with that number.
+#[must_use]
+pub fn fixed_batch(model: &Model) -> Option<(String, usize)> {
+    let graph = &model.graph;
+    let fed = graph.inputs().iter().filter(|&&input| graph[input].initial().is_none());
+    fed.filter_map(|&input| {
+        let shape = graph[input].ty.as_ref()?.shape.as_ref()?;
+        Some((graph[input].name().to_owned(), shape.first()?.known()?))
+    })
+    .next()
 }
 
 /// Gives the constants that `state` names their trained values; momentum and the like have no constant and are left out.

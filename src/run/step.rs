@@ -1,6 +1,7 @@
-//! The step graph of a run: which batch, and with or without gradients.
+//! The step graph of a run: which batch, and with or without gradients; whether it fits the memory that it may take.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::Result;
 use lsqc_passes::ir::{Model, Tensor};
@@ -8,17 +9,25 @@ use lsqc_passes::quantize::Sites;
 use lsqc_passes::train;
 
 use crate::compiler::Compiler;
-use crate::config::{BatchNorm, Gradients as AskedGradients, Loss, Plan};
-use crate::data::Data;
+use crate::config::{BatchNorm, Gradients as AskedGradients, Loss, Plan, Size};
+use crate::data::Dataset;
+use crate::failure::Failure;
 use crate::tune::{self, BnMode, Gradients, StepGraph, StepPlan};
 
 /// What the step graph is asked for.
-pub(super) struct StepWish<'a> {
-    pub plan: &'a Plan,
-    pub data: &'a Data,
+pub struct StepWish<'a> {
+    /// What it is fed with.
+    pub data: &'a Arc<dyn Dataset>,
+    /// BatchNormalization in training.
     pub bn: BatchNorm,
+    /// What is minimised.
     pub loss: Loss,
+    /// Weight decay; `None`: by the weights' bits.
+    pub weight_decay: Option<f64>,
 }
+
+/// A quantized network, its float teacher, and where the quantizers are.
+pub type Networks<'a> = (&'a Model, &'a Model, &'a Sites);
 
 /// The step graph of a run.
 pub(super) struct Step {
@@ -32,76 +41,127 @@ pub(super) struct Step {
     pub emitted: Option<StepGraph>,
 }
 
-/// Makes the step graph. The batch is halved until what a step holds fits half of the machine's memory.
+impl StepWish<'_> {
+    /// What is assembled for this batch.
+    ///
+    /// # Errors
+    /// If the data cannot give a sample.
+    pub fn plan(&self, batch: usize) -> Result<StepPlan> {
+        Ok(StepPlan {
+            shapes: step_shapes(self.data, batch)?,
+            loss: match self.loss {
+                Loss::Ce => train::Loss::CrossEntropy,
+                Loss::Kd => train::Loss::Distillation,
+                Loss::Both => train::Loss::Both,
+            },
+            bn: if self.bn == BatchNorm::Batch {
+                BnMode::Batch
+            } else {
+                BnMode::Frozen
+            },
+            weight_decay: self.weight_decay.map(to_f32),
+            gradients: Gradients::Hidden,
+        })
+    }
+
+    /// Assembles the step graph for this batch.
+    ///
+    /// # Errors
+    /// Bad input where a pass refuses the model.
+    pub fn assemble(&self, batch: usize, compiler: &mut Compiler, (initial, float, sites): Networks) -> Result<StepGraph> {
+        tune::assemble(compiler, initial, float, sites, &self.plan(batch)?)
+    }
+}
+
+/// Does the run make a step graph?
+pub(super) fn is_wanted(plan: &Plan) -> bool {
+    !plan.length.is_zero() || plan.outputs.step.is_some()
+}
+
+/// Refuses a batch whose step is estimated to take more than `limit`. The steps of quantizers need not be set.
+pub(super) fn check_memory(
+    wish: &StepWish,
+    batch: usize,
+    limit: Size,
+    compiler: &mut Compiler,
+    networks: Networks,
+) -> Result<()> {
+    let mut estimate = |batch: usize| -> Result<Size> { Ok(wish.assemble(batch, compiler, networks)?.estimate()) };
+    let needed = estimate(batch)?;
+    if needed <= limit {
+        return Ok(());
+    }
+    let message = format!("a training step takes about {needed} (batch {batch}), more than the {limit} that --memory allows");
+    let least = if batch == 1 { needed } else { estimate(1)? };
+    let failure = Failure::usage(message);
+    if least > limit {
+        let help = format!("even --batch 1 takes about {least}: allow more, or take a smaller model");
+        return Err(failure.help(help).into());
+    }
+    // Each value's bytes are linear in the batch and the peak is the largest sum of some of them, so it lies on or below its chord: what
+    // fits there fits, unless a spelling changes with the shapes, which is why it is asked.
+    let (over, span) = (needed.bytes() - least.bytes(), limit.bytes() - least.bytes());
+    let on_chord = u128::from(span) * (batch as u128 - 1) / u128::from(over.max(1));
+    let mut fits = 1 + usize::try_from(on_chord).unwrap_or(0).min(batch.saturating_sub(2));
+    while fits > 1 && estimate(fits)? > limit {
+        fits /= 2;
+    }
+    Err(failure.help(format!("--batch {fits} fits, or allow more")).into())
+}
+
+/// Makes the step graph. Where no limit is named, the batch is halved until what a step holds fits half of the machine's memory.
 pub(super) fn step(
+    plan: &Plan,
     wish: &StepWish,
     compiler: &mut Compiler,
-    initial: &Model,
-    float: &Model,
-    sites: &Sites,
+    networks: Networks,
     warnings: &mut Vec<String>,
 ) -> Result<Step> {
-    let &StepWish { plan, data, bn, loss } = wish;
-    let mut step_plan = StepPlan {
-        shapes: step_shapes(data, plan.batch)?,
-        loss: match loss {
-            Loss::Ce => train::Loss::CrossEntropy,
-            Loss::Kd => train::Loss::Distillation,
-            Loss::Both => train::Loss::Both,
-        },
-        bn: if bn == BatchNorm::Batch {
-            BnMode::Batch
-        } else {
-            BnMode::Frozen
-        },
-        weight_decay: plan.weight_decay.map(to_f32),
-        gradients: Gradients::Hidden,
-    };
     let mut batch = plan.batch;
-    if plan.length.is_zero() && plan.outputs.step.is_none() {
+    if !is_wanted(plan) {
         return Ok(Step {
             batch,
-            shapes: step_plan.shapes,
+            shapes: step_shapes(wish.data, batch)?,
             graph: None,
             emitted: None,
         });
     }
-    let limit = tune::memory::machine_bytes().map_or(u64::MAX, |bytes| bytes / 2);
+    let half = tune::memory::machine_bytes().map_or(u64::MAX, |bytes| bytes / 2);
     let graph = loop {
-        let graph = tune::assemble(compiler, initial, float, sites, &step_plan)?;
-        let needed = tune::memory::peak_bytes(&graph.model.graph);
-        if needed <= limit || batch == 1 {
+        let graph = wish.assemble(batch, compiler, networks)?;
+        let needed = graph.estimate();
+        // A limit that was named was checked before.
+        if plan.memory.is_some() || needed.bytes() <= half || batch == 1 {
             break graph;
         }
         batch /= 2;
-        step_plan.shapes = step_shapes(data, batch)?;
         warnings.push(format!(
-            "a step of {} samples would hold about {} MB, more than half of the machine's memory: the batch is {batch}",
+            "a step of {} samples would take about {needed}, more than half of the machine's memory: the batch is {batch}",
             batch * 2,
-            needed >> 20
         ));
     };
     let asked = plan.outputs.step.as_ref().map(|step| step.gradients);
     let emitted = if asked == Some(AskedGradients::Emitted) {
         let with = StepPlan {
             gradients: Gradients::Outputs,
-            ..step_plan.clone()
+            ..wish.plan(batch)?
         };
+        let (initial, float, sites) = networks;
         Some(tune::assemble(compiler, initial, float, sites, &with)?)
     } else {
         None
     };
     Ok(Step {
         batch,
-        shapes: step_plan.shapes,
+        shapes: step_shapes(wish.data, batch)?,
         graph: Some(graph),
         emitted,
     })
 }
 
 /// The shape of each input in a training batch, from one sample of the data.
-fn step_shapes(data: &Data, batch: usize) -> Result<BTreeMap<String, Vec<usize>>> {
-    let one = data.train.batch(&[0], None)?;
+fn step_shapes(data: &Arc<dyn Dataset>, batch: usize) -> Result<BTreeMap<String, Vec<usize>>> {
+    let one = data.batch(&[0], None)?;
     let shape = |tensor: &Tensor| std::iter::once(batch).chain(tensor.shape().iter().skip(1).copied()).collect();
     Ok(one
         .inputs

@@ -12,6 +12,7 @@ use lsqc_passes::quantize::{Layer, Sites};
 use lsqc_passes::train::{Loss, LossPlan, OptimizerPlan};
 
 use crate::compiler::Compiler;
+use crate::config::Size;
 use crate::engine::{StateBinding, Tensors};
 
 /// BatchNormalization in training.
@@ -57,6 +58,14 @@ pub struct StepGraph {
     pub bindings: Vec<StateBinding>,
     /// The least value that each step may take, by input.
     pub floors: BTreeMap<String, f32>,
+}
+
+impl StepGraph {
+    /// What a step is estimated to take; see [`super::memory`].
+    #[must_use]
+    pub fn estimate(&self) -> Size {
+        Size::of(super::memory::peak_bytes(&self.model.graph))
+    }
 }
 
 /// Momentum of SGD (arXiv 1902.08153, section 2.3).

@@ -17,7 +17,7 @@ pub use assemble::{BnMode, Gradients, StepGraph, StepPlan, assemble};
 pub use emit::emit;
 pub use normalize::{BATCHES, reestimate};
 pub use roles::{StepFile, describe};
-pub use train::{TrainPlan, Trained, train};
+pub use train::{Stepper, TrainPlan, Trained, train};
 
 /// What every loop over batches runs with.
 #[derive(Clone, Copy)]

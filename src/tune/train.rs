@@ -11,9 +11,11 @@ use lsqc_passes::train::names;
 
 use super::Loop;
 use super::assemble::StepGraph;
+use super::memory::Meter;
 use crate::compiler::serialize;
-use crate::data::{TrainBatches, TrainOptions};
-use crate::engine::{LoadOptions, Session, Tensors};
+use crate::config::Size;
+use crate::data::{Batch, TrainBatches, TrainOptions};
+use crate::engine::{Engine, LoadOptions, Session, Tensors};
 use crate::failure::{Failure, Kind};
 use crate::interrupt;
 
@@ -35,6 +37,51 @@ pub struct Trained {
     pub state: Tensors,
     /// The loss of every step.
     pub losses: Vec<f32>,
+    /// What it took beyond what was there before the first step, where the system tells.
+    pub peak: Option<Size>,
+}
+
+/// A step graph that is loaded.
+pub struct Stepper {
+    session: Box<dyn Session>,
+    wants_labels: bool,
+}
+
+impl Stepper {
+    /// Loads `graph` and sets its state.
+    ///
+    /// # Errors
+    /// If the engine refuses it.
+    pub fn load(graph: &StepGraph, engine: &dyn Engine, options: &LoadOptions) -> Result<Stepper> {
+        let options = LoadOptions {
+            state: graph.bindings.clone(),
+            ..options.clone()
+        };
+        let mut session = engine.load(&serialize(&graph.model, OwnOps::Refuse)?, &options)?;
+        session.set_state(&graph.state)?;
+        Ok(Stepper {
+            session,
+            wants_labels: graph.model.graph.find(names::LABEL).is_some(),
+        })
+    }
+
+    /// Takes one step with the learning rate η; gives the loss before it.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn step(&mut self, batch: Batch, rate: f32) -> Result<f32> {
+        let mut feeds = batch.inputs;
+        if let Some(labels) = batch.labels.filter(|_| self.wants_labels) {
+            feeds.insert(names::LABEL.to_owned(), labels);
+        }
+        feeds.insert(names::LEARNING_RATE.to_owned(), Tensor::scalar(rate));
+        let out = self.session.step(&feeds)?;
+        let loss = out
+            .get(names::LOSS)
+            .and_then(Tensor::to_f32)
+            .and_then(|values| values.first().copied());
+        loss.context("the step graph gave no loss")
+    }
 }
 
 /// How often the steps are looked at: copying them from the device takes time.
@@ -53,35 +100,17 @@ pub fn cosine(start: f64, step: u64, steps: u64) -> f32 {
 /// # Errors
 /// Engine, if it fails or training diverges; interrupted, on a signal.
 pub fn train(graph: &StepGraph, plan: &TrainPlan, with: Loop) -> Result<Trained> {
-    let options = LoadOptions {
-        state: graph.bindings.clone(),
-        ..with.options.clone()
-    };
-    let mut session = with.engine.load(&serialize(&graph.model, OwnOps::Refuse)?, &options)?;
-    session.set_state(&graph.state)?;
-    let wants_labels = graph.model.graph.find(names::LABEL).is_some();
+    let mut stepper = Stepper::load(graph, with.engine, with.options)?;
+    let meter = Meter::start();
     let mut batches = TrainBatches::start(Arc::clone(with.data), plan.batches)?;
     let progress = with.terminal.progress("train", plan.steps);
     let mut losses = Vec::new();
     for step in 0..plan.steps {
         interrupt::check()?;
-        let batch = batches.next_batch()?;
-        let mut feeds = batch.inputs;
-        if let Some(labels) = batch.labels.filter(|_| wants_labels) {
-            feeds.insert(names::LABEL.to_owned(), labels);
-        }
-        feeds.insert(
-            names::LEARNING_RATE.to_owned(),
-            Tensor::scalar(cosine(plan.learning_rate, step, plan.steps)),
-        );
-        let out = session.step(&feeds)?;
-        let loss = out
-            .get(names::LOSS)
-            .and_then(Tensor::to_f32)
-            .and_then(|values| values.first().copied());
-        let loss = loss.context("the step graph gave no loss")?;
+        let loss = stepper.step(batches.next_batch()?, cosine(plan.learning_rate, step, plan.steps))?;
+        let session = stepper.session.as_ref();
         if !loss.is_finite() {
-            return Err(diverged(session.as_ref(), step, loss));
+            return Err(diverged(session, step, loss));
         }
         losses.push(loss);
         if (step + 1) % LOOK_EVERY == 0 || step + 1 == plan.steps {
@@ -90,8 +119,9 @@ pub fn train(graph: &StepGraph, plan: &TrainPlan, with: Loop) -> Result<Trained>
         progress.advance(1, format!("loss {loss:.4}"));
     }
     Ok(Trained {
-        state: session.state()?,
+        state: stepper.session.state()?,
         losses,
+        peak: meter.peak().map(Size::of),
     })
 }
 

@@ -12,6 +12,7 @@
 
 mod convert;
 mod library;
+mod providers;
 mod session;
 
 use std::path::Path;
@@ -61,6 +62,18 @@ impl OrtEngine {
         Err(first.unwrap_or_else(|| EngineError::NotFound {
             looked_in: found.looked_in.clone(),
         }))
+    }
+
+    /// The library's file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.library.path
+    }
+
+    /// The execution providers that the library was built with, in its own words and order.
+    #[must_use]
+    pub fn providers(&self) -> Vec<String> {
+        providers::available(&self.library.environment)
     }
 
     /// How the library was found, as part of a sentence.

@@ -1,0 +1,154 @@
+//! Which engines there are on this machine, and what the others lack.
+//!
+//! Every candidate library is listed, but a process opens only one: of the others only the path is known. To add an engine: one more
+//! entry in [`inventory`].
+
+use std::path::{Path, PathBuf};
+
+use super::discover::{Candidate, Search, Surroundings, search};
+use super::ort::OrtEngine;
+use super::tract::TractEngine;
+use super::{Engine, EngineChoice, EngineError, Selected, select_among};
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    /// The engines, the embedded one first.
+    pub engines: Vec<Entry>,
+    /// What `--engine auto` takes; `None` where it fails.
+    pub auto: Option<Selected>,
+    /// Where a library was looked for.
+    pub looked_in: Vec<String>,
+}
+
+/// One engine.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The name that `--engine` takes.
+    pub name: &'static str,
+    /// What it is, or what it lacks.
+    pub state: State,
+    /// Libraries that were found and not opened.
+    pub others: Vec<Candidate>,
+}
+
+/// Can an engine be used?
+#[derive(Clone, Debug)]
+pub enum State {
+    /// Yes.
+    Found {
+        /// The runtime and its version.
+        version: String,
+        /// The library, where there is one.
+        path: Option<PathBuf>,
+        /// Why this one.
+        reason: String,
+        /// The library's execution providers.
+        providers: Vec<String>,
+    },
+    /// No.
+    Missing {
+        /// What is missing.
+        missing: String,
+        /// What helps.
+        cure: String,
+    },
+}
+
+/// The provider of ONNX Runtime that computes on NVIDIA's GPUs.
+const CUDA: &str = "CUDAExecutionProvider";
+
+/// Looks for every engine; `ort_lib` is the file that `--ort-lib` names.
+#[must_use]
+pub fn inventory(ort_lib: Option<&Path>) -> Inventory {
+    let found = search(ort_lib, &Surroundings::of_process());
+    let ort = ort(&found);
+    let cuda = cuda(&ort);
+    Inventory {
+        engines: vec![tract(), ort, cuda],
+        auto: select_among(EngineChoice::Auto, || found.clone()).ok(),
+        looked_in: found.looked_in,
+    }
+}
+
+fn tract() -> Entry {
+    Entry {
+        name: TractEngine.name(),
+        state: State::Found {
+            version: TractEngine.version(),
+            path: None,
+            reason: "it is embedded in lsqc".to_owned(),
+            providers: Vec::new(),
+        },
+        others: Vec::new(),
+    }
+}
+
+fn ort(found: &Search) -> Entry {
+    const NAME: &str = "ort";
+    match OrtEngine::find_among(found) {
+        Ok(engine) => Entry {
+            name: NAME,
+            state: State::Found {
+                version: engine.version(),
+                path: Some(engine.path().to_owned()),
+                reason: engine.why().to_owned(),
+                providers: engine.providers(),
+            },
+            others: others(found, Some(engine.path())),
+        },
+        Err(error) => Entry {
+            name: NAME,
+            state: missing(error),
+            others: others(found, None),
+        },
+    }
+}
+
+fn missing(error: EngineError) -> State {
+    match error {
+        EngineError::Library { path, why, cause, cure } => State::Missing {
+            missing: format!("{} ({why}) cannot be used as ONNX Runtime: {cause}", path.display()),
+            cure,
+        },
+        EngineError::NotFound { .. } => State::Missing {
+            missing: "no ONNX Runtime library was found".to_owned(),
+            cure: "`pip install onnxruntime` in the active Python environment, or name a library with --ort-lib FILE".to_owned(),
+        },
+        other => State::Missing {
+            missing: other.to_string(),
+            cure: "`--engine tract` needs nothing".to_owned(),
+        },
+    }
+}
+
+/// The candidates but the one that was opened; where none was, each was tried, and the error says what is wrong with the first.
+fn others(found: &Search, opened: Option<&Path>) -> Vec<Candidate> {
+    let is_opened = |candidate: &Candidate| {
+        let real = std::fs::canonicalize(&candidate.path);
+        opened.is_some_and(|opened| real.is_ok_and(|real| real == opened))
+    };
+    let rest = found.candidates.iter().filter(|candidate| !is_opened(candidate));
+    rest.skip(usize::from(opened.is_none())).cloned().collect()
+}
+
+/// ONNX Runtime on a GPU: the library must have been built for it.
+fn cuda(ort: &Entry) -> Entry {
+    const INSTALL: &str = "`pip install 'onnxruntime-gpu[cuda,cudnn]'` in the active Python environment";
+    let (missing, cure) = match &ort.state {
+        State::Missing { missing, .. } => (missing.clone(), INSTALL),
+        State::Found { providers, .. } if providers.iter().any(|name| name == CUDA) => (
+            "the library has CUDA, which this version of lsqc does not use".to_owned(),
+            "`--engine ort` computes on the CPU",
+        ),
+        State::Found { .. } => (format!("the library that was found has no {CUDA}"), INSTALL),
+    };
+    Entry {
+        name: "ort-cuda",
+        state: State::Missing {
+            missing,
+            cure: cure.to_owned(),
+        },
+        others: Vec::new(),
+    }
+}

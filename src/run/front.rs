@@ -1,0 +1,163 @@
+//! The front of a run: the model is read and checked, quantizers are placed, their steps are set.
+//!
+//! `quantize`, `inspect` and `bench` all come this way, so that what one shows or times is what another does. Refused are patterns of
+//! lsqc.toml that no layer matches, weights that are not finite, and operator sets that lsqc does not know.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use lsqc_passes::ir::{Model, Tensor};
+use lsqc_passes::onnx::check_opset;
+use lsqc_passes::pass::PassCx;
+use lsqc_passes::pipelines;
+use lsqc_passes::quantize::{self, QuantizePlan, SET_STEPS, Sites, StepInit};
+
+use crate::calibrate::Calibration;
+use crate::compiler::Compiler;
+use crate::config::{Init, Placement, Quantization};
+use crate::data::FileDigest;
+use crate::failure::Failure;
+use crate::model_file::{self, ModelFile};
+
+/// A float model, read and checked.
+pub struct Front {
+    /// The model in plain form.
+    pub float: Model,
+    /// What is remarkable about the file.
+    pub warnings: Vec<String>,
+    /// The file.
+    pub input: FileDigest,
+}
+
+/// Reads the model and brings it into plain form.
+///
+/// # Errors
+/// Bad input for the model; usage for patterns that match nothing.
+pub fn read(asked: &Quantization, compiler: &mut Compiler) -> Result<Front> {
+    let ModelFile { model, warnings, bytes } = model_file::read(&asked.model)?;
+    plain(asked, model, compiler).map(|float| Front {
+        float,
+        warnings: warnings.iter().map(ToString::to_string).collect(),
+        input: FileDigest::of(&asked.model, &bytes),
+    })
+}
+
+/// Brings a model that was read into plain form.
+///
+/// # Errors
+/// As [`read`].
+pub fn plain(asked: &Quantization, model: Model, compiler: &mut Compiler) -> Result<Model> {
+    check_opset(&model).map_err(|error| {
+        let help = error.help();
+        Failure::bad_input(format!("{}: {error}", asked.model.display())).help(help)
+    })?;
+    let mut float = model;
+    compiler.run(pipelines::SIMPLIFY, &mut float, |_| (), |_| ())?;
+    check_globs(asked, &float)?;
+    check_weights(asked, &float)?;
+    Ok(float)
+}
+
+/// Makes every γ of `float` positive, and gives the network with quantizers, their steps still unset.
+///
+/// # Errors
+/// Bad input, if there is nothing to quantize.
+pub fn place(asked: &Quantization, compiler: &mut Compiler, float: &mut Model) -> Result<(Model, Sites)> {
+    compiler.run(&[&quantize::FLIP_GAMMAS], float, |_| (), |_| ())?;
+    let mut initial = float.clone();
+    let plan = quantize_plan(asked);
+    let sites = compiler.run(
+        pipelines::QUANTIZE,
+        &mut initial,
+        |cx| cx.set(plan),
+        |cx| cx.take().unwrap_or_default(),
+    )?;
+    Ok((initial, sites))
+}
+
+/// Gives every quantizer its first step and sign.
+///
+/// # Errors
+/// If a step is missing.
+pub fn set_steps(compiler: &mut Compiler, initial: &mut Model, calibration: &Calibration, init: StepInit) -> Result<()> {
+    let steps = calibration.steps.clone();
+    let set = |cx: &mut PassCx| {
+        cx.set(steps);
+        cx.set(init);
+    };
+    compiler.run(&[&SET_STEPS], initial, set, |_| ())
+}
+
+/// How steps start, in the compiler's word.
+#[must_use]
+pub fn step_init(init: Init) -> StepInit {
+    match init {
+        Init::Lsq => StepInit::Lsq,
+        Init::Mse => StepInit::MinMse,
+    }
+}
+
+fn quantize_plan(asked: &Quantization) -> QuantizePlan {
+    let bits = |bits: crate::config::Bits| quantize::Bits {
+        weight: bits.weights().into(),
+        activation: bits.activations().into(),
+    };
+    let rules = asked.layers.clone();
+    QuantizePlan {
+        bits: bits(asked.bits),
+        placement: match asked.placement {
+            Placement::Q8 => quantize::Placement::EightBitAdds,
+            Placement::Shared => quantize::Placement::Shared,
+            Placement::Paper => quantize::Placement::Paper,
+        },
+        rule: Arc::new(move |name| {
+            Some(match rules.for_layer(name)? {
+                crate::config::LayerRule::Bits(asked) => quantize::LayerRule::Quantize(bits(asked)),
+                crate::config::LayerRule::Float => quantize::LayerRule::Float,
+            })
+        }),
+    }
+}
+
+/// Refuses patterns of lsqc.toml that no weighted layer matches.
+fn check_globs(asked: &Quantization, float: &Model) -> Result<()> {
+    let graph = &float.graph;
+    let names: Vec<String> = graph
+        .nodes()
+        .filter(|(_, node)| lsqc_passes::ops::is_weighted(node))
+        .map(|(_, node)| node.label(graph).into_owned())
+        .collect();
+    let unmatched = asked.layers.unmatched(names.iter().map(String::as_str));
+    let Some(pattern) = unmatched.first() else { return Ok(()) };
+    let shown: Vec<&str> = names.iter().take(8).map(String::as_str).collect();
+    let more = if names.len() > shown.len() { ", …" } else { "" };
+    let config = asked.config.as_deref().unwrap_or_else(|| Path::new("lsqc.toml"));
+    Err(Failure::usage(format!(
+        "{}: the pattern \"{pattern}\" in [quantize] layers matches no layer",
+        config.display()
+    ))
+    .help(format!("the layers of this model are {}{more}", shown.join(", ")))
+    .into())
+}
+
+/// Refuses weights that are not finite: a Relu on some engines hides what they do.
+fn check_weights(asked: &Quantization, float: &Model) -> Result<()> {
+    let graph = &float.graph;
+    for (_, node) in graph.nodes() {
+        if !lsqc_passes::ops::is_weighted(node) && !node.op.is("BatchNormalization") {
+            continue;
+        }
+        for &operand in node.inputs().iter().flatten() {
+            let values = graph[operand].constant().and_then(Tensor::to_f32).unwrap_or_default();
+            if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
+                let (file, name) = (asked.model.display(), graph[operand].name());
+                let message = format!("{file}: '{name}' of the node '{}' holds {bad}", node.label(graph));
+                return Err(Failure::bad_input(message)
+                    .help("export the model again, from a training run that did not diverge")
+                    .into());
+            }
+        }
+    }
+    Ok(())
+}
