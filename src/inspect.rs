@@ -24,7 +24,7 @@ use crate::report::{
     self, BatchNormFold, Extent, GradientReach, InspectedLayer, Inspection, JoinLayer, MultiplyAdds, Note, OpCount, Port,
     QuantizedAlready, Tool, Unquantized,
 };
-use crate::run::{fixed_batch, model_inputs, place, plain};
+use crate::run::{fixed_batch, model_inputs, place, plain, refuse_fixed_batch};
 use crate::shapes;
 use crate::summary;
 
@@ -70,14 +70,14 @@ pub fn inspect(asked: &Quantization, loss: LossChoice, compiler: &mut Compiler) 
         return Ok(inspection);
     }
     let mut float = plain(asked, model, compiler)?;
+    // From here on errors are findings, and findings name no paths.
+    compiler.file = None;
     inspection.outputs = ports(&float.graph, float.graph.outputs());
     complete(&mut float);
     let placed = place(asked, compiler, &mut float);
-    if let Some((input, extent)) = fixed_batch(&float) {
-        inspection.refusal = Some(format!("input '{input}' has a fixed batch of {extent}"));
-    }
-    let placed = placed.map_err(|error| inspection.refusal = Some(error.to_string())).ok();
-    let (initial, sites) = placed.unwrap_or_else(|| (float.clone(), Sites::default()));
+    let unplaced = placed.as_ref().err().map(ToString::to_string);
+    inspection.refusal = refuse_fixed_batch(&float).err().map(|error| error.to_string()).or(unplaced);
+    let (initial, sites) = placed.unwrap_or_else(|_| (float.clone(), Sites::default()));
 
     let shapes = sample_shapes(&float);
     let work = work(&float, shapes.as_ref().ok(), compiler);

@@ -3,7 +3,7 @@
 //! Each model is fed as its own metadata says, where it says so. Two models are compared output by output; that needs no labels. Refused
 //! are models that take or give other tensors than each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -111,7 +111,8 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         }
         None => Vec::new(),
     };
-    let first = open(first, &spec, &terminal)?;
+    let mut said = BTreeSet::new();
+    let first = open(first, &spec, &mut said, &terminal)?;
     say_data(&first.data, &terminal);
     let base = Evaluation {
         schema_version: report::SCHEMA_VERSION,
@@ -130,7 +131,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             ..base
         },
         Some(second) => {
-            let second = open(second, &spec, &terminal)?;
+            let second = open(second, &spec, &mut said, &terminal)?;
             together(base, [&first, &second], &outputs, engine.engine.as_ref(), &options, &terminal)?
         }
     };
@@ -142,8 +143,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     Ok(terminal::print(&text)?)
 }
 
-/// Opens the data as one model wants it: what its own metadata says of an input holds, lsqc.toml says the rest.
-fn open(File { path, file }: File, spec: &Spec, terminal: &Terminal) -> Result<Side> {
+/// Opens the data as one model wants it: what its own metadata says of an input holds, lsqc.toml says the rest. A warning that was `said`
+/// is not repeated.
+fn open(File { path, file }: File, spec: &Spec, said: &mut BTreeSet<String>, terminal: &Terminal) -> Result<Side> {
     let ModelFile { model, warnings, .. } = file;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut spec = spec.clone();
@@ -171,7 +173,9 @@ fn open(File { path, file }: File, spec: &Spec, terminal: &Terminal) -> Result<S
     }
     let data = crate::data::open_test(&spec, &model_inputs(&model), classes(&model))?;
     for warning in warnings.iter().map(ToString::to_string).chain(data.warnings.iter().cloned()) {
-        terminal.warn(warning);
+        if said.insert(warning.clone()) {
+            terminal.warn(warning);
+        }
     }
     Ok(Side {
         name,

@@ -94,6 +94,10 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
         terminal.note(format!("wrote {}", path.display()));
     }
     match &report.gate {
+        Some(gate) if gate.outcome == GateOutcome::NotMeasured => {
+            terminal.warn("--max-drop was not measured: the test data has no labels");
+            Ok(())
+        }
         Some(gate) if gate.outcome == GateOutcome::Failed => {
             let drop = gate.drop.unwrap_or(f64::NAN);
             let interval = gate

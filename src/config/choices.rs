@@ -98,7 +98,7 @@ choice! {
         /// A bar on a terminal, lines elsewhere
         #[default]
         Auto = "auto",
-        /// A bar
+        /// A bar; it needs a terminal
         Bar = "bar",
         /// A plain line now and then
         Lines = "lines",

@@ -218,6 +218,9 @@ impl Inspection {
         self.write_floats(text)?;
         self.write_norms(text)?;
         let adds = &self.multiply_adds;
+        if adds.total == Some(0) {
+            return Ok(());
+        }
         match (&adds.unknown_because, adds.total, adds.quantized, adds.share) {
             (None, Some(total), Some(quantized), Some(share)) => writeln!(
                 text,
@@ -320,6 +323,9 @@ impl Inspection {
             .chain(of_floats)
             .filter_map(|(name, reach)| Some((name, reach.as_ref()?)))
             .collect();
+        if all.is_empty() {
+            return Ok(());
+        }
         let reached = all.iter().filter(|(_, reach)| reach.reaches).count();
         writeln!(text, "gradients: training reaches {reached} of {} layers", all.len())?;
         for (name, reach) in all {

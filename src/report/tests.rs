@@ -7,6 +7,10 @@ use serde_json::Value;
 
 use super::*;
 
+#[path = "../../tests/common/schema.rs"]
+mod checker;
+use checker::problems;
+
 fn sample() -> Report {
     let file = |name: &str| File {
         name: name.to_owned(),
@@ -136,22 +140,43 @@ fn docs(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)
 }
 
-fn schema() -> Value {
-    schemars::schema_for!(Report).to_value()
+/// Each schema that is committed: its file, what it describes, and the page that names every field.
+fn schemas() -> [(&'static str, Value, &'static str); 5] {
+    [
+        ("report.schema.json", schemars::schema_for!(Report).to_value(), "report.md"),
+        (
+            "eval.schema.json",
+            schemars::schema_for!(Evaluation).to_value(),
+            "commands.md",
+        ),
+        (
+            "inspect.schema.json",
+            schemars::schema_for!(Inspection).to_value(),
+            "commands.md",
+        ),
+        ("bench.schema.json", schemars::schema_for!(Bench).to_value(), "commands.md"),
+        (
+            "engines.schema.json",
+            schemars::schema_for!(Engines).to_value(),
+            "commands.md",
+        ),
+    ]
 }
 
-/// The committed schema is the structs' own; `UPDATE_DOCS=1 cargo test` writes it again.
+/// The committed schemas are the structs' own; `UPDATE_DOCS=1 cargo test` writes them again.
 #[test]
-fn schema_is_committed() {
-    let current = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(docs("report.schema.json"), &current).unwrap();
+fn schemas_are_committed() {
+    for (file, schema, _) in schemas() {
+        let current = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(docs(file), &current).unwrap();
+        }
+        let committed = std::fs::read_to_string(docs(file)).unwrap();
+        assert!(
+            committed == current,
+            "docs/{file} is not that of the structs: UPDATE_DOCS=1 cargo test report"
+        );
     }
-    let committed = std::fs::read_to_string(docs("report.schema.json")).unwrap();
-    assert!(
-        committed == current,
-        "docs/report.schema.json is not that of the structs: UPDATE_DOCS=1 cargo test report"
-    );
 }
 
 #[test]
@@ -169,22 +194,24 @@ fn sample_fits_the_schema() {
     );
 }
 
-/// Every field of every part has its row in docs/report.md.
+/// Every field of every part is named in the page that describes it.
 #[test]
 fn every_field_is_described() {
-    let text = std::fs::read_to_string(docs("report.md")).unwrap();
-    let schema = schema();
-    let mut missing = BTreeSet::new();
-    let parts = schema["$defs"].as_object().unwrap().values().chain([&schema]);
-    for name in parts
-        .filter_map(|part| part["properties"].as_object())
-        .flat_map(|properties| properties.keys())
-    {
-        if !text.contains(&format!("`{name}`")) {
-            missing.insert(name.clone());
+    for (file, schema, page) in schemas() {
+        let text = std::fs::read_to_string(docs(page)).unwrap();
+        let mut missing = BTreeSet::new();
+        let inner = schema["$defs"].as_object().into_iter().flat_map(|parts| parts.values());
+        for name in inner
+            .chain([&schema])
+            .filter_map(|part| part["properties"].as_object())
+            .flat_map(|properties| properties.keys())
+        {
+            if !text.contains(&format!("`{name}`")) {
+                missing.insert(name.clone());
+            }
         }
+        assert!(missing.is_empty(), "docs/{page} does not describe {missing:?} of {file}");
     }
-    assert!(missing.is_empty(), "docs/report.md does not describe {missing:?}");
 }
 
 #[test]
@@ -210,63 +237,4 @@ fn table_shows_what_matters() {
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
-}
-
-/// What in `value` does not fit `schema`: the part of JSON Schema that the generated schema uses.
-fn problems(value: &Value, schema: &Value, root: &Value, at: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    if let Some(target) = schema["$ref"].as_str() {
-        found.extend(problems(
-            value,
-            root.pointer(target.trim_start_matches('#')).unwrap(),
-            root,
-            at,
-        ));
-    }
-    for key in ["anyOf", "oneOf"] {
-        if let Some(options) = schema[key].as_array() {
-            let tried: Vec<Vec<String>> = options.iter().map(|option| problems(value, option, root, at)).collect();
-            if tried.iter().all(|problems| !problems.is_empty()) {
-                found.extend(tried.into_iter().next().unwrap());
-            }
-        }
-    }
-    let is = |kind: &str| match kind {
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "string" => value.is_string(),
-        "integer" => value.is_u64() || value.is_i64(),
-        "number" => value.is_number(),
-        "boolean" => value.is_boolean(),
-        "null" => value.is_null(),
-        _ => panic!("{kind}"),
-    };
-    let fits = match &schema["type"] {
-        Value::String(kind) => is(kind),
-        Value::Array(kinds) => kinds.iter().any(|kind| is(kind.as_str().unwrap())),
-        _ => true,
-    };
-    let listed = schema["enum"].as_array().is_none_or(|words| words.contains(value));
-    if !fits || !listed || schema.get("const").is_some_and(|constant| constant != value) {
-        found.push(format!("{at} is {value}"));
-    }
-    if let (Some(fields), Some(properties)) = (value.as_object(), schema["properties"].as_object()) {
-        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            if !fields.contains_key(name) {
-                found.push(format!("{at} lacks {name}"));
-            }
-        }
-        for (name, field) in fields {
-            match properties.get(name) {
-                Some(property) => found.extend(problems(field, property, root, &format!("{at}.{name}"))),
-                None => found.push(format!("{at} has {name}")),
-            }
-        }
-    }
-    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-        if schema["items"].is_object() {
-            found.extend(problems(item, &schema["items"], root, &format!("{at}[{index}]")));
-        }
-    }
-    found
 }

@@ -1,6 +1,8 @@
 //! What the tests of the command line share: a folder with a model and data, running `lsqc` in it, and what a refusal must look like.
 #![allow(dead_code)]
 
+pub mod schema;
+
 use std::fs;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
@@ -65,6 +67,15 @@ pub fn refuses(folder: &Path, line: &str, code: i32, parts: &[&str]) {
 
 /// An npz file: an array of `f32` for each field, and labels 0 … classes − 1 in turn.
 pub fn npz(fields: &[(&str, &[usize], Vec<f32>)], samples: usize, classes: usize) -> Vec<u8> {
+    archive(fields, samples, Some(classes))
+}
+
+/// The same without labels.
+pub fn unlabelled(fields: &[(&str, &[usize], Vec<f32>)], samples: usize) -> Vec<u8> {
+    archive(fields, samples, None)
+}
+
+fn archive(fields: &[(&str, &[usize], Vec<f32>)], samples: usize, classes: Option<usize>) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
     let mut add = |name: &str, descr: &str, shape: &[usize], bytes: Vec<u8>| {
         let shape: String = shape.iter().map(|extent| format!("{extent},")).collect();
@@ -81,10 +92,10 @@ pub fn npz(fields: &[(&str, &[usize], Vec<f32>)], samples: usize, classes: usize
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         add(name, "<f4", &shape, bytes);
     }
-    let labels: Vec<u8> = (0..samples)
-        .flat_map(|sample| i64::try_from(sample % classes).unwrap().to_le_bytes())
-        .collect();
-    add("label", "<i8", &[samples], labels);
+    if let Some(classes) = classes {
+        let labels = (0..samples).flat_map(|sample| i64::try_from(sample % classes).unwrap().to_le_bytes());
+        add("label", "<i8", &[samples], labels.collect());
+    }
     zip.finish().unwrap().into_inner()
 }
 
