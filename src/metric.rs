@@ -193,7 +193,7 @@ pub fn compare(
         }
         for (side, scores) in scores.iter_mut().enumerate() {
             let (_, rows) = tensor(side, 0)?;
-            if !add_rows(scores, rows, real, labels.as_deref()) {
+            if !add_rows(scores, rows, (real, size), labels.as_deref()) {
                 *scores = None;
             }
         }
@@ -236,15 +236,18 @@ fn difference(x: &Tensor, y: &Tensor, real: usize, size: usize) -> Option<f64> {
     ))
 }
 
-/// Adds rows of scores and labels; false if these are not rows of scores.
-fn add_rows(scores: &mut Option<Scores>, rows: &Tensor, real: usize, labels: Option<&[i64]>) -> bool {
-    let (Some(scores), &[_, classes], Some(values)) = (scores, rows.shape(), rows.to_f32()) else {
+/// Adds the first `real` of `size` rows of scores, and labels; false if these are not rows of scores.
+fn add_rows(scores: &mut Option<Scores>, rows: &Tensor, (real, size): (usize, usize), labels: Option<&[i64]>) -> bool {
+    let (Some(scores), &[count, classes], Some(values)) = (scores, rows.shape(), rows.to_f32()) else {
         return false;
     };
+    if count != size || classes == 0 || !rows.dtype().is_float() {
+        return false;
+    }
     scores.classes = classes;
     scores.values.extend(values.iter().take(real * classes));
     scores.labels.extend(labels.unwrap_or_default().iter().take(real));
-    classes > 0 && rows.dtype().is_float()
+    true
 }
 
 /// Runs `model` over `data`; `label` names the work to the user.

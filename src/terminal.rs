@@ -53,6 +53,15 @@ pub struct Manner {
     pub progress: Surface,
 }
 
+impl From<Verbosity> for Manner {
+    fn from(verbosity: Verbosity) -> Manner {
+        Manner {
+            verbosity,
+            progress: Surface::Auto,
+        }
+    }
+}
+
 /// The terminal, or what stands in for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Terminal {
@@ -63,8 +72,8 @@ pub struct Terminal {
 impl Terminal {
     /// Standard error, as it is connected.
     #[must_use]
-    pub fn new(manner: Manner) -> Terminal {
-        let Manner { verbosity, progress } = manner;
+    pub fn new(manner: impl Into<Manner>) -> Terminal {
+        let Manner { verbosity, progress } = manner.into();
         let surface = match (verbosity, progress) {
             (Verbosity::Quiet, _) => Surface::Nothing,
             (_, Surface::Auto) if std::io::stderr().is_terminal() => Surface::Bar,

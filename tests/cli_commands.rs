@@ -463,6 +463,14 @@ fn engines_names_every_candidate() {
     }
     let others = ort["others"].to_string();
     assert!(others.contains(second.to_str().unwrap()), "{ort}");
+
+    // One that is named hides the others from a run, not from this command.
+    run.args(["--ort-lib", "named.so"]);
+    let found: Value = serde_json::from_str(&text(&run.output().unwrap())).unwrap();
+    let others = found["engines"][1]["others"].to_string();
+    for file in [&first, &second] {
+        assert!(others.contains(file.to_str().unwrap()), "{others}");
+    }
 }
 
 #[test]
@@ -503,7 +511,7 @@ fn bench_times_in_turn() {
     let output = lsqc(small.path(), line);
     let (shown, said) = (text(&output), String::from_utf8_lossy(&output.stderr).into_owned());
     assert!(
-        shown.contains("batch 4, 1 threads") && shown.contains("noise for data"),
+        shown.contains("batch 4, 1 thread on") && shown.contains("noise for data"),
         "{shown}"
     );
     assert!(!said.contains("warning"), "{said}");

@@ -3,7 +3,7 @@
 //! Each model is fed as its own metadata says, where it says so. Two models are compared output by output; that needs no labels. Refused
 //! are models that take or give other tensors than each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,9 +11,9 @@ use clap::{ArgAction, Args};
 use lsqc_passes::ir::Model;
 
 use super::alike::{self, Named};
-use super::{choose_engine, say_data};
+use super::{Preprocessing, choose_engine, read_preprocessing, say_data};
 use crate::config::{DataFlags, EngineFlags, MessageFlags, check_model, data_spec};
-use crate::data::{Data, Preprocess, Spec};
+use crate::data::{Data, Spec};
 use crate::engine::{Engine, LoadOptions};
 use crate::failure::{Classify, Failure};
 use crate::metric;
@@ -149,27 +149,11 @@ fn open(File { path, file }: File, spec: &Spec, said: &mut BTreeSet<String>, ter
     let ModelFile { model, warnings, .. } = file;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut spec = spec.clone();
-    let stored: BTreeMap<String, Preprocess> = match model.metadata.iter().find(|(key, _)| key == super::PREPROCESSING) {
-        None => BTreeMap::new(),
-        Some((_, text)) => serde_json::from_str(text)
-            .with_context(|| format!("{}: the model's metadata describes its preprocessing wrongly", path.display()))
-            .help("remove `lsqc.preprocessing` from the model's metadata, and say it in lsqc.toml")
-            .bad_input()?,
-    };
-    let by_settings = spec.inputs.keys().any(|input| !stored.contains_key(input));
-    let preprocessing = match (stored.is_empty(), by_settings) {
-        (true, false) => None,
-        (true, true) => Some(PreprocessingSource::Settings),
-        (false, false) => Some(PreprocessingSource::Model),
-        (false, true) => Some(PreprocessingSource::Both),
-    };
-    for (input, own) in stored {
-        if spec.inputs.get(&input).is_some_and(|other| *other != own) {
-            terminal.warn(format!(
-                "{name} says of itself how '{input}' is prepared, and lsqc.toml says otherwise: the model's word holds"
-            ));
-        }
-        spec.inputs.insert(input, own);
+    let Preprocessing { source, overruled } = read_preprocessing(&model, &mut spec)?;
+    for input in overruled {
+        terminal.warn(format!(
+            "{name} says of itself how '{input}' is prepared, and lsqc.toml says otherwise: the model's word holds"
+        ));
     }
     let data = crate::data::open_test(&spec, &model_inputs(&model), classes(&model))?;
     for warning in warnings.iter().map(ToString::to_string).chain(data.warnings.iter().cloned()) {
@@ -181,7 +165,7 @@ fn open(File { path, file }: File, spec: &Spec, said: &mut BTreeSet<String>, ter
         name,
         model,
         data,
-        preprocessing,
+        preprocessing: source,
     })
 }
 
@@ -223,7 +207,7 @@ fn together(
     let largest = comparison
         .differences
         .iter()
-        .fold(Some(0.0), |most: Option<f64>, next| Some(most?.max((*next)?)));
+        .try_fold(0.0, |most: f64, next| Some(most.max((*next)?)));
     let name = |side: &Side, place: usize| {
         let value = side.model.graph.outputs().get(place);
         value.map_or_else(String::new, |&value| side.model.graph[value].name().to_owned())

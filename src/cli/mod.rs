@@ -9,16 +9,20 @@ pub mod inspect;
 pub mod opt;
 pub mod quantize;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use lsqc_passes::ir::Model;
 use lsqc_passes::pass::{Note, PassRun};
 
 use crate::compiler::Compiler;
 use crate::config::{self, EnginePlan};
-use crate::data::Data;
+use crate::data::{Data, Preprocess, Spec};
 use crate::engine::{self, Selected};
+use crate::failure::Classify;
+use crate::report::PreprocessingSource;
 use crate::terminal::Terminal;
 use crate::{failure, interrupt};
 
@@ -83,6 +87,40 @@ fn choose_engine(plan: &EnginePlan, terminal: &Terminal) -> Result<Selected> {
     let engine = engine::select(choice, plan.ort_lib.as_deref())?;
     terminal.note(format!("engine: {} ({})", engine.engine.describe(), engine.reason));
     Ok(engine)
+}
+
+/// Who says how a model's inputs are prepared.
+struct Preprocessing {
+    /// For all of its inputs.
+    source: Option<PreprocessingSource>,
+    /// Inputs of which lsqc.toml says something else than the model.
+    overruled: Vec<String>,
+}
+
+/// Takes what a model says of its own preprocessing. It holds over what lsqc.toml says of the same input: with it the model was made.
+fn read_preprocessing(model: &Model, spec: &mut Spec) -> Result<Preprocessing> {
+    let stored: BTreeMap<String, Preprocess> = match model.metadata.iter().find(|(key, _)| key == PREPROCESSING) {
+        None => BTreeMap::new(),
+        Some((_, text)) => serde_json::from_str(text)
+            .context("the model's metadata describes its preprocessing wrongly")
+            .help(format!(
+                "remove `{PREPROCESSING}` from the model's metadata, and say it in lsqc.toml"
+            ))
+            .bad_input()?,
+    };
+    let by_settings = spec.inputs.keys().any(|input| !stored.contains_key(input));
+    let source = match (stored.is_empty(), by_settings) {
+        (true, false) => None,
+        (true, true) => Some(PreprocessingSource::Settings),
+        (false, false) => Some(PreprocessingSource::Model),
+        (false, true) => Some(PreprocessingSource::Both),
+    };
+    let mut overruled = Vec::new();
+    for (input, own) in stored {
+        let replaced = spec.inputs.insert(input.clone(), own.clone());
+        overruled.extend(replaced.filter(|other| *other != own).map(|_| input));
+    }
+    Ok(Preprocessing { source, overruled })
 }
 
 /// Says where samples came from, to those who want details.

@@ -67,6 +67,13 @@ impl Surroundings {
         }
     }
 
+    /// The same without an environment variable.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Surroundings {
+        self.variables.retain(|(key, _)| key != name);
+        self
+    }
+
     fn variable(&self, name: &str) -> Option<&OsString> {
         self.variables
             .iter()

@@ -3,9 +3,10 @@
 //! Every candidate library is listed, but a process opens only one: of the others only the path is known. To add an engine: one more
 //! entry in [`inventory`].
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::discover::{Candidate, Search, Surroundings, search};
+use super::discover::{Candidate, LIBRARY_VARIABLE, Search, Surroundings, search};
 use super::ort::OrtEngine;
 use super::tract::TractEngine;
 use super::{Engine, EngineChoice, EngineError, Selected, select_among};
@@ -28,7 +29,7 @@ pub struct Entry {
     pub name: &'static str,
     /// What it is, or what it lacks.
     pub state: State,
-    /// Libraries that were found and not opened.
+    /// Libraries that were found and are not used.
     pub others: Vec<Candidate>,
 }
 
@@ -61,8 +62,12 @@ const CUDA: &str = "CUDAExecutionProvider";
 /// Looks for every engine; `ort_lib` is the file that `--ort-lib` names.
 #[must_use]
 pub fn inventory(ort_lib: Option<&Path>) -> Inventory {
-    let found = search(ort_lib, &Surroundings::of_process());
-    let ort = ort(&found);
+    let around = Surroundings::of_process();
+    let found = search(ort_lib, &around);
+    // A library that is named hides the others from a run, but not from those who ask what there is.
+    let mut all = found.candidates.clone();
+    all.extend(search(None, &around.without(LIBRARY_VARIABLE)).candidates);
+    let ort = ort(&found, &all);
     let cuda = cuda(&ort);
     Inventory {
         engines: vec![tract(), ort, cuda],
@@ -84,7 +89,7 @@ fn tract() -> Entry {
     }
 }
 
-fn ort(found: &Search) -> Entry {
+fn ort(found: &Search, all: &[Candidate]) -> Entry {
     const NAME: &str = "ort";
     match OrtEngine::find_among(found) {
         Ok(engine) => Entry {
@@ -95,12 +100,12 @@ fn ort(found: &Search) -> Entry {
                 reason: engine.why().to_owned(),
                 providers: engine.providers(),
             },
-            others: others(found, Some(engine.path())),
+            others: others(all, Some(engine.path())),
         },
         Err(error) => Entry {
             name: NAME,
             state: missing(error),
-            others: others(found, None),
+            others: others(all, found.candidates.first().map(|first| first.path.as_path())),
         },
     }
 }
@@ -122,14 +127,13 @@ fn missing(error: EngineError) -> State {
     }
 }
 
-/// The candidates but the one that was opened; where none was, each was tried, and the error says what is wrong with the first.
-fn others(found: &Search, opened: Option<&Path>) -> Vec<Candidate> {
-    let is_opened = |candidate: &Candidate| {
-        let real = std::fs::canonicalize(&candidate.path);
-        opened.is_some_and(|opened| real.is_ok_and(|real| real == opened))
-    };
-    let rest = found.candidates.iter().filter(|candidate| !is_opened(candidate));
-    rest.skip(usize::from(opened.is_none())).cloned().collect()
+/// The candidates but the one that is told of, each once.
+fn others(all: &[Candidate], told: Option<&Path>) -> Vec<Candidate> {
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut seen: BTreeSet<PathBuf> = told.map(real).into_iter().collect();
+    let mut others = all.to_vec();
+    others.retain(|candidate| seen.insert(real(&candidate.path)));
+    others
 }
 
 /// ONNX Runtime on a GPU: the library must have been built for it.

@@ -99,6 +99,7 @@ impl Bench {
     fn write(&self, text: &mut String) -> std::fmt::Result {
         let threads = match self.threads {
             0 => format!("threads by the engine's choice on {} cores", self.cores),
+            1 => format!("1 thread on {} cores", self.cores),
             n => format!("{n} threads on {} cores", self.cores),
         };
         let data = match self.data {

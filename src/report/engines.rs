@@ -41,13 +41,13 @@ part! {
         missing: Option<String>,
         /// What helps.
         cure: Option<String>,
-        /// Other libraries that were found; a process opens only one, so nothing else is known of them.
+        /// Other libraries that were found and are not used; a process opens only one, so nothing else is known of them.
         others: Vec<OtherLibrary>,
     }
 }
 
 part! {
-    /// A library that was found and not opened.
+    /// A library that was found and is not used.
     OtherLibrary {
         /// The file.
         path: String,
@@ -89,7 +89,7 @@ impl Engines {
                 line("cure", cure)?;
             }
             for other in &engine.others {
-                line("also found, not opened", &format!("{} ({})", other.path, other.reason))?;
+                line("also found, not used", &format!("{} ({})", other.path, other.reason))?;
             }
         }
         match &self.auto {

@@ -107,6 +107,16 @@ fn write_rest(text: &mut String, report: &Report) -> std::fmt::Result {
         "{:>15}: {float} → {lowered} (weights alone at their bits: {packed})",
         "size"
     )?;
+    if let Some(estimate) = report.training.as_ref().and_then(|training| training.memory_estimate) {
+        let peak = report.timing.memory_peak.map(|peak| format!(", measured {}", size(peak)));
+        writeln!(
+            text,
+            "{:>15}: a training step, estimated {}{}",
+            "memory",
+            size(estimate),
+            peak.unwrap_or_default()
+        )?;
+    }
     writeln!(
         text,
         "{:>15}: {} ({})",

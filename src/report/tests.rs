@@ -232,6 +232,7 @@ fn table_shows_what_matters() {
         "lost: 50.00 points",
         "0 mismatches and 1 ties in 100 levels on 2 images",
         "999 B → 12.3 kB",
+        "memory: a training step, estimated 1.00 MB, measured 1.20 MB",
         "gate: FAILED",
         "warning: beware",
     ] {
