@@ -296,7 +296,9 @@ fn text(report: &DataReport) -> String {
             ));
         }
         Some(classes) => lines.extend(classes.iter().map(|class| {
-            let name = class.name.as_ref().map(|name| format!(" \"{name}\"")).unwrap_or_default();
+            // A folder whose name is the number says nothing more.
+            let name = class.name.as_ref().filter(|name| **name != class.class.to_string());
+            let name = name.map(|name| format!(" \"{name}\"")).unwrap_or_default();
             format!(
                 "class {}{name}: {} training samples, {} test",
                 class.class, class.train, class.test
