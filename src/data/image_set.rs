@@ -99,9 +99,7 @@ pub(super) fn open(
     let sample_shape = fitting.sample_shape(input, extent);
     let width: usize = sample_shape.iter().product();
     let total = width.checked_mul(listing.files.len());
-    let mut kept = total
-        .filter(|&total| reader.keeps(total))
-        .map(|total| Vec::with_capacity(total));
+    let mut kept = total.filter(|&total| reader.keeps(total)).map(Vec::with_capacity);
 
     let mut digest = Sha256::new();
     let mut bytes = 0;
