@@ -10,6 +10,7 @@ pub mod engine;
 pub mod failure;
 pub mod inspect;
 pub mod interrupt;
+pub mod machine;
 pub mod metric;
 pub mod model_file;
 pub mod output;

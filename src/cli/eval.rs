@@ -151,9 +151,7 @@ fn open(File { path, file }: File, spec: &Spec, said: &mut BTreeSet<String>, ter
     let mut spec = spec.clone();
     let Preprocessing { source, overruled } = read_preprocessing(&model, &mut spec)?;
     for input in overruled {
-        terminal.warn(format!(
-            "{name} says of itself how '{input}' is prepared, and lsqc.toml says otherwise: the model's word holds"
-        ));
+        terminal.warn(super::overruled(&name, &input));
     }
     let data = crate::data::open_test(&spec, &model_inputs(&model), classes(&model))?;
     for warning in warnings.iter().map(ToString::to_string).chain(data.warnings.iter().cloned()) {

@@ -3,6 +3,7 @@
 mod alike;
 pub mod bench;
 pub mod completions;
+pub mod data;
 pub mod engines;
 pub mod eval;
 pub mod inspect;
@@ -47,6 +48,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Time inference and a training step on each engine
     Bench(bench::BenchArgs),
+    /// Show training samples as a model gets them
+    Data(data::DataArgs),
     /// Show which engines are there, and what helps the others
     Engines(engines::EnginesArgs),
     /// Read a model, run passes over it, write it again
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Data(args) => data::run(&args),
         Command::Engines(args) => engines::run(&args),
         Command::Opt(args) => opt::run(&args),
         Command::Completions(args) => completions::run(&args),
@@ -121,6 +125,11 @@ fn read_preprocessing(model: &Model, spec: &mut Spec) -> Result<Preprocessing> {
         overruled.extend(replaced.filter(|other| *other != own).map(|_| input));
     }
     Ok(Preprocessing { source, overruled })
+}
+
+/// The warning that a model's word about an input holds.
+fn overruled(model: &str, input: &str) -> String {
+    format!("{model} says of itself how '{input}' is prepared, and lsqc.toml says otherwise: the model's word holds")
 }
 
 /// Says where samples came from, to those who want details.

@@ -9,6 +9,7 @@
 mod macros;
 
 mod bench;
+mod data;
 mod engines;
 mod eval;
 mod inspect;
@@ -18,6 +19,7 @@ mod stats;
 mod table;
 
 pub use bench::{Bench, BenchRow, EngineBench, Measured};
+pub use data::{ClassCount, DATA_SCHEMA_VERSION, DataReport, InputSummary};
 pub use engines::{EngineEntry, Engines, OtherLibrary};
 pub use eval::{Evaluated, Evaluation, OutputAgreement, OutputDifference, PreprocessingSource};
 pub use inspect::{

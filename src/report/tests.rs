@@ -9,7 +9,7 @@ use super::*;
 
 #[path = "../../tests/common/schema.rs"]
 mod checker;
-use checker::problems;
+pub(super) use checker::problems;
 
 fn sample() -> Report {
     let file = |name: &str| File {

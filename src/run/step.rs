@@ -126,7 +126,7 @@ pub(super) fn step(
             emitted: None,
         });
     }
-    let half = tune::memory::machine_bytes().map_or(u64::MAX, |bytes| bytes / 2);
+    let half = crate::machine::memory_bytes().map_or(u64::MAX, |bytes| bytes / 2);
     let graph = loop {
         let graph = wish.assemble(batch, compiler, networks)?;
         let needed = graph.estimate();
