@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::{ArgAction, Args};
 use serde::Serialize;
 
-use super::choose_engine;
+use super::{Purpose, choose_engine};
 use crate::config::{DataFlags, EngineFlags, check_model, data_spec};
 use crate::data::Preprocess;
 use crate::engine::LoadOptions;
@@ -68,7 +68,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     }
     let terminal = Terminal::new(if args.quiet { Verbosity::Quiet } else { Verbosity::Normal });
     let plan = settings.engine(&args.engine);
-    let engine = choose_engine(&plan, &terminal)?;
+    let engine = choose_engine(&plan, Purpose::Measure, &terminal)?;
     let ModelFile { model, warnings, .. } = model_file::read(&args.model)?;
     if let Some((_, text)) = model.metadata.iter().find(|(key, _)| key == super::PREPROCESSING) {
         let stored: BTreeMap<String, Preprocess> = serde_json::from_str(text)

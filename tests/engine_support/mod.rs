@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lsqc::engine::ort::OrtEngine;
 use lsqc::engine::tract::TractEngine;
-use lsqc::engine::{Engine, EngineError, LoadOptions, QdqFusion, StateBinding, Tensors};
+use lsqc::engine::{CpuFallback, Engine, EngineError, LoadOptions, QdqFusion, StateBinding, Tensors};
 use lsqc_passes::ir::{DType, Tensor};
 
 /// tract, and ONNX Runtime where the environment has it; demanded if LSQC_REQUIRE_ORT is 1.
@@ -50,6 +50,7 @@ pub fn options(state: &[(&str, &str)]) -> LoadOptions {
                 next: (*next).to_string(),
             })
             .collect(),
+        cpu_fallback: CpuFallback::Allowed,
         optimized_model: None,
     }
 }
