@@ -32,7 +32,7 @@ use super::signature::{Port, Signature};
 use super::{CpuFallback, Engine, EngineError, LoadOptions, QdqFusion, Session};
 use library::Library;
 use nvidia::Gpu;
-use session::OrtSession;
+pub use session::{OrtSession, StatePlace};
 
 /// ONNX Runtime on one device.
 #[derive(Clone, Debug)]
@@ -176,20 +176,26 @@ impl Engine for OrtEngine {
     }
 
     fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn Session>> {
-        let engine = self.name();
-        let refuse = |cause: String| EngineError::Refused { engine, cause };
-        let session =
-            quietly(|| self.build(model, options))
-                .map_err(refuse)?
-                .map_err(|error| match error.downcast::<EngineError>() {
-                    Ok(error) => error,
-                    Err(error) => refuse(format!("{error:#}")),
-                })?;
-        Ok(Box::new(session))
+        Ok(Box::new(self.session(model, options)?))
     }
 }
 
 impl OrtEngine {
+    /// As [`Engine::load`], as the session that it is.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn session(&self, model: &[u8], options: &LoadOptions) -> Result<OrtSession, EngineError> {
+        let engine = self.device.engine();
+        let refuse = |cause: String| EngineError::Refused { engine, cause };
+        quietly(|| self.build(model, options))
+            .map_err(refuse)?
+            .map_err(|error| match error.downcast::<EngineError>() {
+                Ok(error) => error,
+                Err(error) => refuse(format!("{error:#}")),
+            })
+    }
+
     fn build(&self, model: &[u8], options: &LoadOptions) -> Result<OrtSession> {
         let session = self.configure(options)?.commit_from_memory(model)?;
         let signature = Signature {

@@ -17,7 +17,8 @@ use crate::engine::guard::quietly;
 use crate::engine::signature::{Signature, StateMap, no_state};
 use crate::engine::{EngineError, Session, Tensors};
 
-pub(super) struct OrtSession {
+/// A model in ONNX Runtime.
+pub struct OrtSession {
     /// Before the session, which its buffers outlive otherwise.
     state: Option<State>,
     session: ort::session::Session,
@@ -26,6 +27,17 @@ pub(super) struct OrtSession {
     memory: Memory,
     /// The engine's name.
     engine: &'static str,
+}
+
+/// Where one tensor of the present state lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatePlace {
+    /// The input that it is the value of.
+    pub name: String,
+    /// The device whose memory it is, in ONNX Runtime's words: `Cpu`, `Cuda`.
+    pub device: String,
+    /// The address there.
+    pub address: usize,
 }
 
 /// Where state lies.
@@ -55,6 +67,22 @@ impl OrtSession {
             },
             engine: device.engine(),
         }
+    }
+
+    /// Where the present state lies; nothing before it is set.
+    #[must_use]
+    pub fn state_places(&self) -> Vec<StatePlace> {
+        let set = self.state.as_ref().and_then(|state| state.sets.get(state.turn));
+        let pairs = self.map.pairs.iter().zip(set.into_iter().flatten());
+        pairs
+            .filter_map(|(&(input, _), value)| {
+                Some(StatePlace {
+                    name: self.signature.inputs.get(input)?.name.clone(),
+                    device: value.memory_info().allocation_device().as_str().to_owned(),
+                    address: value.data_ptr() as usize,
+                })
+            })
+            .collect()
     }
 
     fn run_once(&mut self, inputs: Vec<(String, DynTensor)>) -> Result<Tensors> {
