@@ -45,7 +45,12 @@ fn every_node_of_a_step_runs_on_cuda() {
             output.is_some_and(|name| name.starts_with("teacher/"))
         };
         assert!(graph.model.graph.nodes().any(|(_, node)| teacher(node)), "{fixture}");
-        let placed = place(&cuda, &serialize(&graph.model, OwnOps::Refuse).unwrap(), &graph.bindings, CpuFallback::Refused);
+        let placed = place(
+            &cuda,
+            &serialize(&graph.model, OwnOps::Refuse).unwrap(),
+            &graph.bindings,
+            CpuFallback::Refused,
+        );
         let ops = placed.unwrap_or_else(|error| panic!("{fixture}: {error}"));
         println!("{fixture}: {} nodes", ops.len());
         assert!(ops.len() > 500, "{fixture}: {} nodes", ops.len());
@@ -63,25 +68,26 @@ fn a_node_that_cuda_lacks_is_seen() {
     };
     let error = place(&cuda, &model("Det", "2"), &[], CpuFallback::Refused).expect_err("CUDA has no Det");
     assert!(matches!(error, EngineError::Refused { engine: "ort-cuda", .. }), "{error}");
-    assert!(error.to_string().contains("fallback to CPU EP has been explicitly disabled"), "{error}");
+    assert!(
+        error.to_string().contains("fallback to CPU EP has been explicitly disabled"),
+        "{error}"
+    );
     let ops = place(&cuda, &model("Det", "2"), &[], CpuFallback::Allowed).unwrap();
     assert_eq!(copies(&ops), 2, "{ops:?}");
     let ops = place(&cuda, &model("Sigmoid", "2,3,3"), &[], CpuFallback::Refused);
     assert_eq!(ops.unwrap(), ["Relu", "Sigmoid", "Relu"]);
 }
 
-/// Gradients of the op table's sample cases that leave the device, each with the op that CUDA lacks.
-const BEYOND_CUDA: &[(&str, &str)] = &[];
-
 #[test]
 fn gradients_run_on_cuda() {
     let Some((_, cuda)) = engine() else { return };
-    let mut beyond = Vec::new();
+    let (mut seen, mut beyond) = (0, Vec::new());
     for entry in ops::entries() {
         if !matches!(entry.gradient, Gradient::Rule(_)) {
             continue;
         }
         for sample in (entry.samples)() {
+            seen += 1;
             let (mut model, _) = with_loss(entry, &sample).unwrap();
             let passes = [&INFER_TYPES, &DIFFERENTIATE, &LEGALIZE];
             run_quietly(&passes, &mut model, &mut PassCx::new(&NoEvaluator)).unwrap();
@@ -89,13 +95,13 @@ fn gradients_run_on_cuda() {
             match place(&cuda, &bytes, &[], CpuFallback::Refused) {
                 Ok(ops) => assert_eq!(copies(&ops), 0, "{}, {}: {ops:?}", entry.name, sample.about),
                 Err(error) => {
-                    println!("{}, {}: {error}", entry.name, sample.about);
-                    beyond.push((entry.name, sample.about));
+                    beyond.push(format!("{}, {}: {error}", entry.name, sample.about));
                 }
             }
         }
     }
-    assert_eq!(beyond, BEYOND_CUDA);
+    assert!(beyond.is_empty(), "{}", beyond.join("\n"));
+    assert!(seen > 50, "the op table has samples");
 }
 
 #[test]
@@ -110,7 +116,9 @@ fn state_stays_in_device_memory_and_swaps() {
             state: graph.bindings.clone(),
             ..options()
         };
-        let mut session = engine.session(&serialize(&graph.model, OwnOps::Refuse).unwrap(), &load).unwrap();
+        let mut session = engine
+            .session(&serialize(&graph.model, OwnOps::Refuse).unwrap(), &load)
+            .unwrap();
         assert!(session.state_places().is_empty());
         session.set_state(&graph.state).unwrap();
         assert_eq!(session.state().unwrap(), graph.state, "{device}: what is set is what is got");
@@ -131,7 +139,10 @@ fn state_stays_in_device_memory_and_swaps() {
             .collect();
         session.set_state(&other).unwrap();
         assert_eq!(session.state().unwrap(), other, "{device}: state can be set again");
-        let error = session.set_state(&Tensors::new()).expect_err("all of it is missing").to_string();
+        let error = session
+            .set_state(&Tensors::new())
+            .expect_err("all of it is missing")
+            .to_string();
         assert!(error.contains("was not fed"), "{error}");
     }
 }
@@ -141,7 +152,11 @@ fn auto_takes_cuda_for_training_and_the_cpu_for_the_proof() {
     let Some((stand_in, _)) = engine() else { return };
     let selected = select(EngineChoice::Auto, Some(&stand_in.library)).unwrap();
     assert_eq!((selected.engine.name(), selected.judge.name()), ("ort-cuda", "ort"));
-    assert!(selected.engine.version().ends_with("(CUDA, stand-in)"), "{}", selected.engine.version());
+    assert!(
+        selected.engine.version().ends_with("(CUDA, stand-in)"),
+        "{}",
+        selected.engine.version()
+    );
     assert_eq!(selected.reason, "ONNX Runtime was named by --ort-lib, and CUDA works");
     let selected = select(EngineChoice::AutoCpu, Some(&stand_in.library)).unwrap();
     assert_eq!((selected.engine.name(), selected.judge.name()), ("ort", "ort"));
@@ -153,7 +168,10 @@ fn auto_takes_cuda_for_training_and_the_cpu_for_the_proof() {
 fn engine() -> Option<(StandIn, OrtEngine)> {
     let stand_in = StandIn::at_hand()?;
     stand_in.load();
-    let engine = OrtEngine::find(Some(&stand_in.library)).unwrap().on_cuda().unwrap_or_else(|error| panic!("{error}"));
+    let engine = OrtEngine::find(Some(&stand_in.library))
+        .unwrap()
+        .on_cuda()
+        .unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(engine.name(), "ort-cuda");
     Some((stand_in, engine))
 }
@@ -254,7 +272,11 @@ fn without_onnx_runtime_the_error_says_what_to_install() {
 #[test]
 fn a_cpu_build_has_no_cuda() {
     let Some(library) = std::env::var_os("ORT_DYLIB_PATH") else {
-        assert_ne!(std::env::var("LSQC_REQUIRE_ORT").as_deref(), Ok("1"), "ORT_DYLIB_PATH is not set");
+        assert_ne!(
+            std::env::var("LSQC_REQUIRE_ORT").as_deref(),
+            Ok("1"),
+            "ORT_DYLIB_PATH is not set"
+        );
         return println!("skipped: no ONNX Runtime");
     };
     let output = quantize("ort-cuda", Some(Path::new(&library)), &[]);
@@ -273,16 +295,27 @@ fn what_cuda_lacks_is_named() {
     let (toolkit, all) = (stand_in.toolkit(), stand_in.all());
 
     let output = quantize("ort-cuda", library, &[]);
-    let parts = ["its CUDA provider does not load, since libcu", "is not found", INSTALL, "site-packages/nvidia/*/lib"];
+    let parts = [
+        "its CUDA provider does not load, since libcu",
+        "is not found",
+        INSTALL,
+        "site-packages/nvidia/*/lib",
+    ];
     common::is_refusal(&output, "no libraries of CUDA", 5, &parts);
 
     let output = quantize("ort-cuda", library, &[("LD_LIBRARY_PATH", &toolkit)]);
-    let parts = ["its CUDA provider does not load, since libcuda.so.1 is not found", "NVIDIA's driver"];
+    let parts = [
+        "its CUDA provider does not load, since libcuda.so.1 is not found",
+        "NVIDIA's driver",
+    ];
     common::is_refusal(&output, "no driver", 5, &parts);
 
     let variables = [("LD_LIBRARY_PATH", all.as_str()), ("LSQC_STAND_IN_DEVICES", "0")];
     let output = quantize("ort-cuda", library, &variables);
-    let parts = ["no CUDA-capable device is detected (named by --ort-lib)", "CUDA_VISIBLE_DEVICES"];
+    let parts = [
+        "no CUDA-capable device is detected (named by --ort-lib)",
+        "CUDA_VISIBLE_DEVICES",
+    ];
     common::is_refusal(&output, "no device", 5, &parts);
 
     let output = quantize("auto", library, &variables);
@@ -307,7 +340,9 @@ fn libraries_of_nvidias_wheels_are_found() {
         let name = from.file_name().unwrap().to_str().unwrap();
         if name.starts_with("libonnxruntime") && !name.contains("tensorrt") {
             let to = capi.join(name);
-            fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(|_| ())).unwrap();
+            fs::hard_link(&from, &to)
+                .or_else(|_| fs::copy(&from, &to).map(|_| ()))
+                .unwrap();
         }
     }
     for entry in fs::read_dir(stand_in.folder.join("toolkit")).unwrap() {
@@ -319,7 +354,10 @@ fn libraries_of_nvidias_wheels_are_found() {
     let driver = stand_in.folder.join("driver");
     let output = quantize("ort-cuda", Some(&library), &[("LD_LIBRARY_PATH", driver.to_str().unwrap())]);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.starts_with("engine: ONNX Runtime ") && text.contains("(CUDA, stand-in) from "), "{text}");
+    assert!(
+        text.starts_with("engine: ONNX Runtime ") && text.contains("(CUDA, stand-in) from "),
+        "{text}"
+    );
     // As far as stand-ins go: cuDNN's has no algorithm for a convolution.
     common::is_refusal(&output, "a convolution", 5, &["the engine ort-cuda failed: ", "Conv"]);
 }

@@ -95,8 +95,7 @@ pub(super) fn start(library: &Library) -> Result<Gpu, EngineError> {
     Ok(gpu)
 }
 
-const NO_DEVICE: &str =
-    "`nvidia-smi` lists what the driver shows, CUDA_VISIBLE_DEVICES may hide it, and the driver must be as new as CUDA; `--engine ort` \
+const NO_DEVICE: &str = "`nvidia-smi` lists what the driver shows, CUDA_VISIBLE_DEVICES may hide it, and the driver must be as new as CUDA; `--engine ort` \
      uses the CPU";
 
 fn register(library: &Library) -> ort::Result<()> {

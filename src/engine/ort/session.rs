@@ -189,7 +189,9 @@ impl Session for OrtSession {
             let port = self.signature.inputs.get(input)?;
             let tensor = match self.memory {
                 Memory::Cpu => from_ort(value),
-                Memory::Cuda => (value.to(AllocationDevice::CPU, 0).map_err(anyhow::Error::from)).and_then(|value| from_ort(&value)),
+                Memory::Cuda => {
+                    (value.to(AllocationDevice::CPU, 0).map_err(anyhow::Error::from)).and_then(|value| from_ort(&value))
+                }
             };
             Some(tensor.map(|tensor| (port.name.clone(), tensor)))
         });
