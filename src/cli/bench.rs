@@ -1,17 +1,18 @@
 //! `lsqc bench`: how long inference and a training step take on each engine that is there.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::{ArgAction, Args};
 use lsqc_passes::ir::Model;
 
-use super::{alike, choose_engine, details, say_data};
+use super::{Purpose, alike, choose_engine, details, say_data};
 use crate::bench::{Rounds, Subjects, WARM_UP, Wish};
 use crate::compiler::Compiler;
 use crate::config::{self, DataFlags, EngineFlags, EnginePlan, MessageFlags, QuantizeFlags, check_model, data_spec};
 use crate::data::{self, Origin};
-use crate::engine::{self, Engine, Selected};
+use crate::engine::{Engine, TractEngine};
 use crate::failure::Failure;
 use crate::model_file;
 use crate::report::{self, Bench, DataOrigin, EngineBench, Tool};
@@ -102,15 +103,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         threads: plan.threads,
     };
     let Some(first) = engines.last() else { return Ok(()) };
-    let subjects = Subjects::make(
-        &wish,
-        front.float,
-        against,
-        &data,
-        first.engine.as_ref(),
-        &mut compiler,
-        &terminal,
-    );
+    let subjects = Subjects::make(&wish, front.float, against, &data, first.as_ref(), &mut compiler, &terminal);
     details(&compiler, &terminal);
     let subjects = subjects?;
     let rounds = Rounds {
@@ -118,7 +111,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         threads: plan.threads,
     };
     let mut timed = Vec::new();
-    for Selected { engine, .. } in &engines {
+    for engine in &engines {
         timed.push(EngineBench {
             name: engine.name().to_owned(),
             description: engine.version(),
@@ -167,12 +160,17 @@ fn read_against(path: &Path, (float_path, float): (&Path, &Model), batch: usize)
 }
 
 /// The engine that is asked for, or each that is there; the best last.
-fn engines(plan: &EnginePlan, terminal: &Terminal) -> Result<Vec<Selected>> {
-    let best = choose_engine(plan, terminal)?;
-    let mut engines = Vec::new();
-    if plan.choice == config::EngineChoice::Auto && best.engine.name() != engine::TractEngine.name() {
-        engines.push(engine::select(engine::EngineChoice::Tract, None)?);
+fn engines(plan: &EnginePlan, terminal: &Terminal) -> Result<Vec<Arc<dyn Engine>>> {
+    let best = choose_engine(plan, Purpose::Train, terminal)?;
+    let mut engines: Vec<Arc<dyn Engine>> = Vec::new();
+    if plan.choice == config::EngineChoice::Auto {
+        // What runs on CUDA is judged by the same library on the CPU.
+        for engine in [Arc::new(TractEngine) as Arc<dyn Engine>, best.judge] {
+            if engine.name() != best.engine.name() && engines.iter().all(|known| known.name() != engine.name()) {
+                engines.push(engine);
+            }
+        }
     }
-    engines.push(best);
+    engines.push(best.engine);
     Ok(engines)
 }

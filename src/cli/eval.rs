@@ -11,7 +11,7 @@ use clap::{ArgAction, Args};
 use lsqc_passes::ir::Model;
 
 use super::alike::{self, Named};
-use super::{Preprocessing, choose_engine, read_preprocessing, say_data};
+use super::{Preprocessing, Purpose, choose_engine, read_preprocessing, say_data};
 use crate::config::{DataFlags, EngineFlags, MessageFlags, check_model, data_spec};
 use crate::data::{Data, Spec};
 use crate::engine::{Engine, LoadOptions};
@@ -97,7 +97,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     }
     let terminal = Terminal::new(args.messages.manner());
     let plan = settings.engine(&args.engine);
-    let engine = choose_engine(&plan, &terminal)?;
+    let engine = choose_engine(&plan, Purpose::Measure, &terminal)?;
     let options = LoadOptions {
         threads: plan.threads,
         ..LoadOptions::plain()

@@ -9,7 +9,7 @@ use lsqc_passes::ir::Model;
 use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::pipelines;
 
-use super::{choose_engine, details, say_data};
+use super::{Purpose, choose_engine, details, say_data};
 use crate::compiler::{Compiler, serialize};
 use crate::config::{Flags, Plan};
 use crate::data::FileDigest;
@@ -49,7 +49,7 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     let start = Instant::now();
     let plan = Plan::new(&args.flags)?;
     let terminal = Terminal::new(plan.manner);
-    let engine = choose_engine(&plan.engine, &terminal)?;
+    let engine = choose_engine(&plan.engine, Purpose::Train, &terminal)?;
     let mut compiler = Compiler {
         file: Some(plan.model.clone()),
         ..Compiler::default()

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::discover::{Candidate, LIBRARY_VARIABLE, Search, Surroundings, search};
-use super::ort::OrtEngine;
+use super::ort::{CUDA_INSTALL, OrtEngine};
 use super::tract::TractEngine;
 use super::{Engine, EngineChoice, EngineError, Selected, select_among};
 
@@ -56,8 +56,7 @@ pub enum State {
     },
 }
 
-/// The provider of ONNX Runtime that computes on NVIDIA's GPUs.
-const CUDA: &str = "CUDAExecutionProvider";
+const NO_LIBRARY: &str = "no ONNX Runtime library was found";
 
 /// Looks for every engine; `ort_lib` is the file that `--ort-lib` names.
 #[must_use]
@@ -68,7 +67,7 @@ pub fn inventory(ort_lib: Option<&Path>) -> Inventory {
     let mut all = found.candidates.clone();
     all.extend(search(None, &around.without(LIBRARY_VARIABLE)).candidates);
     let ort = ort(&found, &all);
-    let cuda = cuda(&ort);
+    let cuda = cuda(&found, &all);
     Inventory {
         engines: vec![tract(), ort, cuda],
         auto: select_among(EngineChoice::Auto, || found.clone()).ok(),
@@ -116,8 +115,12 @@ fn missing(error: EngineError) -> State {
             missing: format!("{} ({why}) cannot be used as ONNX Runtime: {cause}", path.display()),
             cure,
         },
+        EngineError::Cuda { path, why, cause, cure } => State::Missing {
+            missing: format!("the ONNX Runtime at {} ({why}) does not run on CUDA: {cause}", path.display()),
+            cure,
+        },
         EngineError::NotFound { .. } => State::Missing {
-            missing: "no ONNX Runtime library was found".to_owned(),
+            missing: NO_LIBRARY.to_owned(),
             cure: "`pip install onnxruntime` in the active Python environment, or name a library with --ort-lib FILE".to_owned(),
         },
         other => State::Missing {
@@ -136,23 +139,35 @@ fn others(all: &[Candidate], told: Option<&Path>) -> Vec<Candidate> {
     others
 }
 
-/// ONNX Runtime on a GPU: the library must have been built for it.
-fn cuda(ort: &Entry) -> Entry {
-    const INSTALL: &str = "`pip install 'onnxruntime-gpu[cuda,cudnn]'` in the active Python environment";
-    let (missing, cure) = match &ort.state {
-        State::Missing { missing, .. } => (missing.clone(), INSTALL),
-        State::Found { providers, .. } if providers.iter().any(|name| name == CUDA) => (
-            "the library has CUDA, which this version of lsqc does not use".to_owned(),
-            "`--engine ort` computes on the CPU",
-        ),
-        State::Found { .. } => (format!("the library that was found has no {CUDA}"), INSTALL),
+/// ONNX Runtime on a GPU, by the library that is open.
+fn cuda(found: &Search, all: &[Candidate]) -> Entry {
+    let state = match OrtEngine::find_among(found).and_then(|engine| engine.on_cuda()) {
+        Ok(engine) => State::Found {
+            version: engine.version(),
+            path: Some(engine.path().to_owned()),
+            reason: format!("{}, and CUDA works", engine.why()),
+            providers: engine.providers(),
+        },
+        Err(EngineError::NotFound { .. }) => State::Missing {
+            missing: NO_LIBRARY.to_owned(),
+            cure: format!("{CUDA_INSTALL} in the active Python environment"),
+        },
+        Err(error) => missing(error),
+    };
+    let with_cuda = |candidate: &&Candidate| OrtEngine::comes_with_cuda(&candidate.path);
+    let state = match (state, all.iter().find(with_cuda)) {
+        // Another one that was found may have what this one lacks.
+        (State::Missing { missing, .. }, Some(other)) if !found.candidates.first().is_some_and(|first| with_cuda(&first)) => {
+            State::Missing {
+                missing,
+                cure: format!("`--ort-lib {}` names a library that comes with CUDA", other.path.display()),
+            }
+        }
+        (state, _) => state,
     };
     Entry {
         name: "ort-cuda",
-        state: State::Missing {
-            missing,
-            cure: cure.to_owned(),
-        },
+        state,
         others: Vec::new(),
     }
 }

@@ -45,6 +45,15 @@ pub enum QdqFusion {
     Off,
 }
 
+/// May an engine run on the CPU what its device has no kernel for? Engines that run on the CPU have no other device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpuFallback {
+    /// It may, and copies tensors there and back.
+    Allowed,
+    /// It refuses such a model.
+    Refused,
+}
+
 /// How a model is loaded.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
@@ -54,6 +63,8 @@ pub struct LoadOptions {
     pub qdq_fusion: QdqFusion,
     /// State that [`Session::step`] carries from one call to the next; empty for a pure function.
     pub state: Vec<StateBinding>,
+    /// Whether single nodes may leave the engine's device.
+    pub cpu_fallback: CpuFallback,
     /// Where the engine writes the graph as it optimised it, if it can.
     pub optimized_model: Option<std::path::PathBuf>,
 }
