@@ -157,6 +157,10 @@ fn auto_takes_cuda_for_training_and_the_cpu_for_the_proof() {
         "{}",
         selected.engine.version()
     );
+    assert_eq!(
+        (selected.engine.device_bytes(), selected.judge.device_bytes()),
+        (Some(80 << 30), None)
+    );
     assert_eq!(selected.reason, "ONNX Runtime was named by --ort-lib, and CUDA works");
     let selected = select(EngineChoice::AutoCpu, Some(&stand_in.library)).unwrap();
     assert_eq!((selected.engine.name(), selected.judge.name()), ("ort", "ort"));

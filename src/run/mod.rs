@@ -191,6 +191,7 @@ pub fn quantize(
         data: &data,
         bn,
         loss,
+        engine,
     };
     let Step {
         batch,

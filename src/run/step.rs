@@ -10,6 +10,7 @@ use lsqc_passes::train;
 use crate::compiler::Compiler;
 use crate::config::{BatchNorm, Gradients as AskedGradients, Loss, Plan};
 use crate::data::Data;
+use crate::engine::Engine;
 use crate::tune::{self, BnMode, Gradients, StepGraph, StepPlan};
 
 /// What the step graph is asked for.
@@ -18,6 +19,7 @@ pub(super) struct StepWish<'a> {
     pub data: &'a Data,
     pub bn: BatchNorm,
     pub loss: Loss,
+    pub engine: &'a dyn Engine,
 }
 
 /// The step graph of a run.
@@ -32,7 +34,8 @@ pub(super) struct Step {
     pub emitted: Option<StepGraph>,
 }
 
-/// Makes the step graph. The batch is halved until what a step holds fits half of the machine's memory.
+/// Makes the step graph. The batch is halved until what a step holds fits half of the memory that the engine has: its device's, or the
+/// machine's.
 pub(super) fn step(
     wish: &StepWish,
     compiler: &mut Compiler,
@@ -41,7 +44,13 @@ pub(super) fn step(
     sites: &Sites,
     warnings: &mut Vec<String>,
 ) -> Result<Step> {
-    let &StepWish { plan, data, bn, loss } = wish;
+    let &StepWish {
+        plan,
+        data,
+        bn,
+        loss,
+        engine,
+    } = wish;
     let mut step_plan = StepPlan {
         shapes: step_shapes(data, plan.batch)?,
         loss: match loss {
@@ -66,7 +75,11 @@ pub(super) fn step(
             emitted: None,
         });
     }
-    let limit = tune::memory::machine_bytes().map_or(u64::MAX, |bytes| bytes / 2);
+    let (memory, whose) = match engine.device_bytes() {
+        Some(bytes) => (Some(bytes), "GPU"),
+        None => (tune::memory::machine_bytes(), "machine"),
+    };
+    let limit = memory.map_or(u64::MAX, |bytes| bytes / 2);
     let graph = loop {
         let graph = tune::assemble(compiler, initial, float, sites, &step_plan)?;
         let needed = tune::memory::peak_bytes(&graph.model.graph);
@@ -76,7 +89,7 @@ pub(super) fn step(
         batch /= 2;
         step_plan.shapes = step_shapes(data, batch)?;
         warnings.push(format!(
-            "a step of {} samples would hold about {} MB, more than half of the machine's memory: the batch is {batch}",
+            "a step of {} samples would hold about {} MB, more than half of the {whose}'s memory: the batch is {batch}",
             batch * 2,
             needed >> 20
         ));
