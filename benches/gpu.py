@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import shutil
+import site
 import statistics
 import subprocess
 import sys
@@ -104,7 +105,7 @@ class Bench:
         """tests/step_parity.rs on these engines, if its program is given."""
         if self.step_parity is None:
             return True
-        environment = os.environ | {"ORT_DYLIB_PATH": str(self.ort_lib), "LSQC_REQUIRE_ORT": "1"}
+        environment = libraries() | {"ORT_DYLIB_PATH": str(self.ort_lib), "LSQC_REQUIRE_ORT": "1"}
         if self.device == "cuda":
             environment["LSQC_TEST_CUDA"] = "1"
         run = subprocess.run([self.step_parity, "--nocapture"], env=environment, check=False)
@@ -118,8 +119,10 @@ class Bench:
         warm, _ = self.quantize(fixture, self.engine, [*timed, "--steps", WARM_UP, "--emit-step", folder])
         report, memory = self.quantize(fixture, self.engine, [*timed, "--steps", WARM_UP + self.steps])
         seconds = training_seconds(report) - training_seconds(warm)
+        # A few steps may be lost in what differs between two runs.
+        rate = self.steps / seconds if seconds > 0 else None
         result = {"speed": fixture, "by": f"lsqc, {report['engine']['description']}", "batch": report["settings"]["batch"]}
-        said(result | {"steps_per_second": self.steps / seconds, "peak_bytes": memory})
+        said(result | {"steps_per_second": rate, "peak_bytes": memory})
         if importlib.util.find_spec("torch") is None or not (ROOT / "benches" / "torch_step.py").is_file():
             said({"speed": fixture, "by": "torch", "skipped": "this Python has no torch, or the repository no benches/torch_step.py"})
             return
@@ -142,7 +145,7 @@ class Bench:
         line += ["--threads", self.threads, "-o", self.scratch / "out.onnx", "--report", report, *more]
         watch = DeviceMemory() if self.device == "cuda" and shutil.which("nvidia-smi") else None
         with tempfile.TemporaryFile() as errors:
-            process = subprocess.Popen(list(map(str, line)), stderr=errors)
+            process = subprocess.Popen(list(map(str, line)), env=libraries(), stderr=errors)
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             resident = usage.ru_maxrss * 1024 if self.device == "cpu" else None
@@ -176,6 +179,13 @@ class DeviceMemory(threading.Thread):
         self.done = True
         self.join()
         return self.peak - self.before
+
+
+def libraries() -> dict[str, str]:
+    """The environment, in which the libraries of this Python's wheels nvidia-* are found: the ONNX Runtime may lie elsewhere."""
+    folders = [str(lib) for packages in site.getsitepackages() for lib in sorted(Path(packages).glob("nvidia/*/lib"))]
+    folders += filter(None, [os.environ.get("LD_LIBRARY_PATH")])
+    return os.environ | ({"LD_LIBRARY_PATH": ":".join(folders)} if folders else {})
 
 
 def training_seconds(report: dict) -> float:
