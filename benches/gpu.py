@@ -8,6 +8,8 @@ import gzip
 import importlib.util
 import json
 import os
+import shutil
+import site
 import statistics
 import subprocess
 import sys
@@ -19,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-FIXTURES = {"resnet20": "/fc/*", "mobilenet": "/classifier/*"}
-"""Each with its classifier: the one layer that is quantized where nearly nothing is."""
+FIXTURES = ["mobilenet", "resnet20"]
+CLASSIFIER = "/fc/*"
+"""The one layer that is quantized where nearly nothing is: lsqc refuses to quantize nothing."""
 
 STEPS = 20
 BATCH = 16
@@ -39,7 +42,7 @@ def main() -> None:
     parser.add_argument("--ort-lib", type=Path, default=os.environ.get("ORT_DYLIB_PATH"))
     parser.add_argument("--step-parity", type=Path)
     parser.add_argument("--cpu", action="store_true")
-    parser.add_argument("--fixture", choices=sorted(FIXTURES), action="append", help="one of them, instead of both")
+    parser.add_argument("--fixture", choices=FIXTURES, action="append", help="one of them, instead of both")
     parser.add_argument("--batch", type=int, default=128, help="samples in a step that is timed")
     parser.add_argument("--steps", type=int, default=200, help="steps that are timed, beyond the first")
     parser.add_argument("--threads", type=int, default=1)
@@ -48,7 +51,7 @@ def main() -> None:
         parser.error("--ort-lib is missing")
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(arguments, Path(scratch))
-        fixtures = arguments.fixture or sorted(FIXTURES)
+        fixtures = arguments.fixture or FIXTURES
         good = [bench.parity(fixture) for fixture in fixtures] + [bench.single_steps()]
         for fixture in fixtures:
             bench.speed(fixture)
@@ -69,7 +72,7 @@ class Bench:
     def parity(self, fixture: str) -> bool:
         """Do both engines lose alike, with nearly all layers in float, and in the first step at 3 bits?"""
         config = self.scratch / f"{fixture}.toml"
-        rules = f'[quantize]\nlayers = {{ "*" = "float", "{FIXTURES[fixture]}" = "w8a8" }}\n'
+        rules = f'[quantize]\nlayers = {{ "*" = "float", "{CLASSIFIER}" = "w8a8" }}\n'
         config.write_text(preprocessing(fixture) + rules)
         short = ["--batch", BATCH, "--lr", RATE, "--steps", STEPS, "--proof-images", 16, "--data", self.data]
         good = True
@@ -102,7 +105,7 @@ class Bench:
         """tests/step_parity.rs on these engines, if its program is given."""
         if self.step_parity is None:
             return True
-        environment = os.environ | {"ORT_DYLIB_PATH": str(self.ort_lib), "LSQC_REQUIRE_ORT": "1"}
+        environment = libraries() | {"ORT_DYLIB_PATH": str(self.ort_lib), "LSQC_REQUIRE_ORT": "1"}
         if self.device == "cuda":
             environment["LSQC_TEST_CUDA"] = "1"
         run = subprocess.run([self.step_parity, "--nocapture"], env=environment, check=False)
@@ -116,8 +119,10 @@ class Bench:
         warm, _ = self.quantize(fixture, self.engine, [*timed, "--steps", WARM_UP, "--emit-step", folder])
         report, memory = self.quantize(fixture, self.engine, [*timed, "--steps", WARM_UP + self.steps])
         seconds = training_seconds(report) - training_seconds(warm)
+        # A few steps may be lost in what differs between two runs.
+        rate = self.steps / seconds if seconds > 0 else None
         result = {"speed": fixture, "by": f"lsqc, {report['engine']['description']}", "batch": report["settings"]["batch"]}
-        said(result | {"steps_per_second": self.steps / seconds, "peak_bytes": memory})
+        said(result | {"steps_per_second": rate, "peak_bytes": memory})
         if importlib.util.find_spec("torch") is None or not (ROOT / "benches" / "torch_step.py").is_file():
             said({"speed": fixture, "by": "torch", "skipped": "this Python has no torch, or the repository no benches/torch_step.py"})
             return
@@ -132,18 +137,19 @@ class Bench:
             rate = 1000 / statistics.median(measured["milliseconds"])
             said({"speed": fixture, "by": f"torch {variant}", "steps_per_second": rate, "peak_bytes": measured["peak_bytes"]})
 
-    def quantize(self, fixture: str, engine: str, more: list[object]) -> tuple[dict, int]:
-        """Runs lsqc; gives its report, and the most memory that it held: on the device, or resident."""
+    def quantize(self, fixture: str, engine: str, more: list[object]) -> tuple[dict, int | None]:
+        """Runs lsqc; gives its report, and the most memory that it held, on the device or resident, if that can be told."""
         report = self.scratch / "out.report.json"
         line = [self.lsqc, "quantize", ROOT / "fixtures" / f"fashion-{fixture}" / "model.onnx", "--engine", engine, "--quiet"]
         line += ["--ort-lib", self.ort_lib] if engine.startswith("ort") else []
         line += ["--threads", self.threads, "-o", self.scratch / "out.onnx", "--report", report, *more]
-        watch = DeviceMemory() if self.device == "cuda" else None
+        watch = DeviceMemory() if self.device == "cuda" and shutil.which("nvidia-smi") else None
         with tempfile.TemporaryFile() as errors:
-            process = subprocess.Popen(list(map(str, line)), stderr=errors)
+            process = subprocess.Popen(list(map(str, line)), env=libraries(), stderr=errors)
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
-            memory = watch.most() if watch else usage.ru_maxrss * 1024
+            resident = usage.ru_maxrss * 1024 if self.device == "cpu" else None
+            memory = watch.most() if watch else resident
             if process.returncode != 0:
                 errors.seek(0)
                 sys.exit(f"{' '.join(map(str, line))}\nended with {process.returncode}:\n{errors.read().decode(errors='replace')}")
@@ -173,6 +179,13 @@ class DeviceMemory(threading.Thread):
         self.done = True
         self.join()
         return self.peak - self.before
+
+
+def libraries() -> dict[str, str]:
+    """The environment, in which the libraries of this Python's wheels nvidia-* are found: the ONNX Runtime may lie elsewhere."""
+    folders = [str(lib) for packages in site.getsitepackages() for lib in sorted(Path(packages).glob("nvidia/*/lib"))]
+    folders += filter(None, [os.environ.get("LD_LIBRARY_PATH")])
+    return os.environ | ({"LD_LIBRARY_PATH": ":".join(folders)} if folders else {})
 
 
 def training_seconds(report: dict) -> float:

@@ -9,7 +9,7 @@
 #   --ort-lib FILE      libonnxruntime.so of a build with CUDA (unpacked wheel onnxruntime-gpu); default ORT_DYLIB_PATH
 #   --step-parity FILE  the test program that `cargo test --release --test step_parity --no-run` built, in a repository at the same path as
 #                       there: also compares single steps
-#   --python FILE       a Python with numpy; torch and onnx are used if it has them. Default python3
+#   --python FILE       a Python with numpy; torch and onnx are used if it has them, and its wheels nvidia-*. Default python3
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 

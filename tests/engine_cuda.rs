@@ -157,6 +157,10 @@ fn auto_takes_cuda_for_training_and_the_cpu_for_the_proof() {
         "{}",
         selected.engine.version()
     );
+    assert_eq!(
+        (selected.engine.device_bytes(), selected.judge.device_bytes()),
+        (Some(80 << 30), None)
+    );
     assert_eq!(selected.reason, "ONNX Runtime was named by --ort-lib, and CUDA works");
     let selected = select(EngineChoice::AutoCpu, Some(&stand_in.library)).unwrap();
     assert_eq!((selected.engine.name(), selected.judge.name()), ("ort", "ort"));
@@ -310,6 +314,22 @@ fn what_cuda_lacks_is_named() {
     ];
     common::is_refusal(&output, "no driver", 5, &parts);
 
+    // The provider itself starts without cuDNN, and would fail at the first convolution.
+    let without_cudnn = tempfile::tempdir().unwrap();
+    for part in ["toolkit", "driver"] {
+        for entry in fs::read_dir(stand_in.folder.join(part)).unwrap() {
+            let from = entry.unwrap().path();
+            let name = from.file_name().unwrap().to_str().unwrap();
+            if !name.contains("cudnn") {
+                fs::copy(&from, without_cudnn.path().join(name)).unwrap();
+            }
+        }
+    }
+    let path = without_cudnn.path().to_str().unwrap();
+    let output = quantize("ort-cuda", library, &[("LD_LIBRARY_PATH", path)]);
+    let parts = ["since libcudnn.so.9 is not found", INSTALL];
+    common::is_refusal(&output, "no cuDNN", 5, &parts);
+
     let variables = [("LD_LIBRARY_PATH", all.as_str()), ("LSQC_STAND_IN_DEVICES", "0")];
     let output = quantize("ort-cuda", library, &variables);
     let parts = [
@@ -359,5 +379,10 @@ fn libraries_of_nvidias_wheels_are_found() {
         "{text}"
     );
     // As far as stand-ins go: cuDNN's has no algorithm for a convolution.
-    common::is_refusal(&output, "a convolution", 5, &["the engine ort-cuda failed: ", "Conv"]);
+    common::is_refusal(
+        &output,
+        "a convolution",
+        5,
+        &["the engine ort-cuda failed: ", "Conv", "CUDNN_FE failure"],
+    );
 }

@@ -82,6 +82,11 @@ pub trait Engine: Send + Sync {
         self.version()
     }
 
+    /// The bytes of its device's memory, where that is not the machine's.
+    fn device_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Loads a serialised `ModelProto`.
     ///
     /// # Errors

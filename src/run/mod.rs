@@ -193,7 +193,7 @@ pub fn quantize(
         graph,
         emitted,
     } = clock.stage("compilation", || {
-        step(plan, &wanted, compiler, (&initial, &float, &sites), &mut warnings)
+        step(plan, &wanted, engine, compiler, (&initial, &float, &sites), &mut warnings)
     })?;
     let estimate = graph.as_ref().map(StepGraph::estimate);
     if let Some(estimate) = estimate {

@@ -11,6 +11,7 @@ use lsqc_passes::train;
 use crate::compiler::Compiler;
 use crate::config::{BatchNorm, Gradients as AskedGradients, Loss, Plan, Size};
 use crate::data::Dataset;
+use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::tune::{self, BnMode, Gradients, StepGraph, StepPlan};
 
@@ -109,10 +110,12 @@ pub(super) fn check_memory(
     Err(failure.help(format!("--batch {fits} fits, or allow more")).into())
 }
 
-/// Makes the step graph. Where no limit is named, the batch is halved until what a step holds fits half of the machine's memory.
+/// Makes the step graph. Where no limit is named, the batch is halved until what a step holds fits half of the memory that the engine has:
+/// its device's, or the machine's.
 pub(super) fn step(
     plan: &Plan,
     wish: &StepWish,
+    engine: &dyn Engine,
     compiler: &mut Compiler,
     networks: Networks,
     warnings: &mut Vec<String>,
@@ -126,7 +129,11 @@ pub(super) fn step(
             emitted: None,
         });
     }
-    let half = crate::machine::memory_bytes().map_or(u64::MAX, |bytes| bytes / 2);
+    let (memory, whose) = match engine.device_bytes() {
+        Some(bytes) => (Some(bytes), "GPU"),
+        None => (crate::machine::memory_bytes(), "machine"),
+    };
+    let half = memory.map_or(u64::MAX, |bytes| bytes / 2);
     let graph = loop {
         let graph = wish.assemble(batch, compiler, networks)?;
         let needed = graph.estimate();
@@ -136,7 +143,7 @@ pub(super) fn step(
         }
         batch /= 2;
         warnings.push(format!(
-            "a step of {} samples would take about {needed}, more than half of the machine's memory: the batch is {batch}",
+            "a step of {} samples would take about {needed}, more than half of the {whose}'s memory: the batch is {batch}",
             batch * 2,
         ));
     };

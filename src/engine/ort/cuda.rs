@@ -1,7 +1,7 @@
 //! ONNX Runtime's CUDA provider: whether it starts, and how it is set.
 //!
-//! It starts in these steps, each with its own error: the library was built with it and has its file beside; what it needs of CUDA
-//! loads; the driver shows a device; a number goes to the device and comes back.
+//! It starts in these steps, each with its own error: the library was built with it and has its file beside; what it needs of CUDA, and
+//! cuDNN, loads; the driver shows a device; a number goes to the device and comes back.
 //!
 //! Settings: the first device; no TF32, which would round the operands of products to 10 bits, so that sums are float32's as on the CPU;
 //! convolution algorithms by cuDNN's heuristics, which always choose alike, where its search by timing may choose another one in every
@@ -16,7 +16,7 @@ use ort::session::Session;
 use ort::value::Tensor;
 
 use super::library::Library;
-use super::nvidia::{Gpu, first_gpu, preload};
+use super::nvidia::{CUDNN, Gpu, first_gpu, has_cudnn, preload};
 use crate::engine::EngineError;
 use crate::engine::guard::quietly;
 
@@ -84,6 +84,9 @@ pub(super) fn start(library: &Library) -> Result<Gpu, EngineError> {
     quietly(|| register(library))
         .and_then(|registered| registered.map_err(|error| error.to_string()))
         .map_err(|error| fail(does_not_load(&error)))?;
+    if !has_cudnn() {
+        return Err(fail(not_found(CUDNN[0])));
+    }
     let gpu = first_gpu().map_err(|cause| fail((cause, NO_DEVICE.to_string())))?;
     quietly(there_and_back)
         .and_then(|done| done.map_err(|error| error.to_string()))
@@ -124,6 +127,11 @@ fn does_not_load(error: &str) -> (String, String) {
         };
         return (format!("its CUDA provider does not start: {}", shortened(error)), cure);
     };
+    not_found(missing)
+}
+
+/// Cause and cure for a library that the provider needs.
+fn not_found(missing: &str) -> (String, String) {
     let cure = if missing.starts_with("libcuda.so") {
         "it is part of NVIDIA's driver, which the machine needs besides a GPU; `--engine ort` uses the CPU".to_string()
     } else {

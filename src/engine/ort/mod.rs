@@ -195,6 +195,13 @@ impl Engine for OrtEngine {
         format!("{} from {}", self.version(), self.library.path.display())
     }
 
+    fn device_bytes(&self) -> Option<u64> {
+        match &self.device {
+            Device::Cpu => None,
+            Device::Cuda(gpu) => Some(gpu.memory),
+        }
+    }
+
     fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn Session>> {
         Ok(Box::new(self.session(model, options)?))
     }

@@ -68,6 +68,22 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).collect()
 }
 
+/// cuDNN, under the names that the provider asks for when the first convolution runs: the first is what the wheels have.
+pub(super) const CUDNN: [&str; 2] = if cfg!(windows) {
+    ["cudnn64_9.dll", "cudnn64.dll"]
+} else {
+    ["libcudnn.so.9", "libcudnn.so"]
+};
+
+/// Does cuDNN load? The provider starts without it, and fails at the first convolution.
+pub(super) fn has_cudnn() -> bool {
+    CUDNN.iter().any(|name| {
+        // SAFETY: opening a library runs its initialisers; the provider would open it next.
+        let opened = unsafe { libloading::Library::new(*name) };
+        opened.map(std::mem::forget).is_ok()
+    })
+}
+
 const DRIVER: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
 
 /// The first GPU that NVIDIA's driver shows to this process, asked in the driver's C interface.
