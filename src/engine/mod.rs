@@ -6,6 +6,7 @@
 pub mod discover;
 mod error;
 mod guard;
+mod kernels;
 mod memory;
 pub mod ort;
 mod select;
@@ -66,6 +67,11 @@ pub trait Engine: Send + Sync {
     /// The same, and where it came from if it is a library that was found.
     fn describe(&self) -> String {
         self.version()
+    }
+
+    /// The ops of the domain `lsqc` that it computes itself.
+    fn native_ops(&self) -> Vec<&'static str> {
+        Vec::new()
     }
 
     /// Loads a serialised `ModelProto`.

@@ -191,6 +191,7 @@ pub fn quantize(
         data: &data,
         bn,
         loss,
+        engine,
     };
     let Step {
         batch,
@@ -228,7 +229,13 @@ pub fn quantize(
     }
     let mut reestimated = false;
     if bn == BatchNorm::Batch {
-        let estimate = || tune::reestimate(compiler, &trained, &shapes, batches, with);
+        // Of images as the network will meet them.
+        let plain = TrainOptions {
+            augment: data::Augment::default(),
+            ..batches
+        };
+        let dialect = tune::dialect(engine);
+        let estimate = || tune::reestimate(compiler, &trained, (&shapes, dialect), plain, with);
         let statistics = clock.stage("BatchNorm", estimate)?;
         reestimated = !statistics.is_empty();
         set_constants(&mut trained, &statistics);
@@ -297,7 +304,7 @@ pub fn quantize(
         timing: clock.0,
         warnings,
     };
-    Ok((outcome, emitted.or(graph)))
+    Ok((outcome, emitted))
 }
 
 fn step_init(init: Init) -> StepInit {

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use lsqc_passes::ir::{Model, Tensor};
+use lsqc_passes::legalize::Dialect;
 use lsqc_passes::quantize::Sites;
 use lsqc_passes::train;
 
 use crate::compiler::Compiler;
 use crate::config::{BatchNorm, Gradients as AskedGradients, Loss, Plan};
 use crate::data::Data;
+use crate::engine::Engine;
 use crate::tune::{self, BnMode, Gradients, StepGraph, StepPlan};
 
 /// What the step graph is asked for.
@@ -18,6 +20,7 @@ pub(super) struct StepWish<'a> {
     pub data: &'a Data,
     pub bn: BatchNorm,
     pub loss: Loss,
+    pub engine: &'a dyn Engine,
 }
 
 /// The step graph of a run.
@@ -28,7 +31,7 @@ pub(super) struct Step {
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// The graph that is trained with; none where nothing is trained and nothing emitted.
     pub graph: Option<StepGraph>,
-    /// The graph that is written with its gradients, where they are asked for.
+    /// The graph that is written, where one is asked for: in standard ops.
     pub emitted: Option<StepGraph>,
 }
 
@@ -41,7 +44,13 @@ pub(super) fn step(
     sites: &Sites,
     warnings: &mut Vec<String>,
 ) -> Result<Step> {
-    let &StepWish { plan, data, bn, loss } = wish;
+    let &StepWish {
+        plan,
+        data,
+        bn,
+        loss,
+        engine,
+    } = wish;
     let mut step_plan = StepPlan {
         shapes: step_shapes(data, plan.batch)?,
         loss: match loss {
@@ -56,6 +65,7 @@ pub(super) fn step(
         },
         weight_decay: plan.weight_decay.map(to_f32),
         gradients: Gradients::Hidden,
+        dialect: tune::dialect(engine),
     };
     let mut batch = plan.batch;
     if plan.length.is_zero() && plan.outputs.step.is_none() {
@@ -81,15 +91,20 @@ pub(super) fn step(
             needed >> 20
         ));
     };
-    let asked = plan.outputs.step.as_ref().map(|step| step.gradients);
-    let emitted = if asked == Some(AskedGradients::Emitted) {
-        let with = StepPlan {
-            gradients: Gradients::Outputs,
-            ..step_plan.clone()
-        };
-        Some(tune::assemble(compiler, initial, float, sites, &with)?)
-    } else {
-        None
+    // What others are to run has standard ops only.
+    let emitted = match &plan.outputs.step {
+        None => None,
+        Some(asked) => {
+            let with = StepPlan {
+                gradients: match asked.gradients {
+                    AskedGradients::Emitted => Gradients::Outputs,
+                    AskedGradients::Left => Gradients::Hidden,
+                },
+                dialect: Dialect::default(),
+                ..step_plan.clone()
+            };
+            Some(tune::assemble(compiler, initial, float, sites, &with)?)
+        }
     };
     Ok(Step {
         batch,

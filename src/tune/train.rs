@@ -57,7 +57,7 @@ pub fn train(graph: &StepGraph, plan: &TrainPlan, with: Loop) -> Result<Trained>
         state: graph.bindings.clone(),
         ..with.options.clone()
     };
-    let mut session = with.engine.load(&serialize(&graph.model, OwnOps::Refuse)?, &options)?;
+    let mut session = with.engine.load(&serialize(&graph.model, OwnOps::Keep)?, &options)?;
     session.set_state(&graph.state)?;
     let wants_labels = graph.model.graph.find(names::LABEL).is_some();
     let mut batches = TrainBatches::start(Arc::clone(with.data), plan.batches)?;

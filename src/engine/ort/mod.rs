@@ -12,6 +12,7 @@
 
 mod convert;
 mod library;
+mod operators;
 mod session;
 
 use std::path::Path;
@@ -96,6 +97,10 @@ impl Engine for OrtEngine {
         format!("{} from {}", self.version(), self.library.path.display())
     }
 
+    fn native_ops(&self) -> Vec<&'static str> {
+        super::kernels::NATIVE.iter().map(|op| op.name).collect()
+    }
+
     fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn Session>> {
         let refuse = |cause: String| EngineError::Refused { engine: NAME, cause };
         let session =
@@ -140,6 +145,7 @@ impl OrtEngine {
             QdqFusion::Default if needs_quant_precision() => builder = builder.with_precise_qmm().map_err(plain)?,
             QdqFusion::Default => {}
         }
+        builder = builder.with_operators(operators::domain()?).map_err(plain)?;
         if let Some(path) = &options.optimized_model {
             builder = builder.with_optimized_model_path(path).map_err(plain)?;
         }
