@@ -8,6 +8,7 @@ pub mod data;
 pub mod engine;
 pub mod failure;
 pub mod interrupt;
+pub mod machine;
 pub mod metric;
 pub mod model_file;
 pub mod output;

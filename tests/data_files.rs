@@ -190,7 +190,7 @@ fn idx_refusals() {
         &with(b"nonsense".to_vec()),
         "i",
         &model,
-        &["/i cannot be used", "help: data is a .npz file"],
+        &["/i cannot be used", "help: data is a .npz or .npy file"],
     );
 }
 

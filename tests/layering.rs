@@ -34,7 +34,8 @@ const TOOL: &[(&str, &[&str], &[&str])] = &[
     ("interrupt", &["failure"], &[]),
     ("output", &["failure"], &[]),
     ("terminal", &[], &[]),
-    ("data", &["engine", "failure"], &["ir"]),
+    ("machine", &[], &[]),
+    ("data", &["engine", "failure", "interrupt", "machine"], &["ir"]),
     ("config", &["data", "failure", "output", "terminal"], &[]),
     ("model_file", &["failure", "output"], &["ir", "onnx", "text"]),
 ];
@@ -47,6 +48,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tract_linalg", &["src/engine/tract"]),
     ("indicatif", &["src/terminal.rs"]),
     ("comfy_table", &["src/report"]),
+    ("image", &["src/data"]),
     ("clap", &["src/cli", "src/config"]),
 ];
 

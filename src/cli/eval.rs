@@ -1,15 +1,13 @@
 //! `lsqc eval`: top-1, top-5 and loss of any classifier on labelled data.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{ArgAction, Args};
 use serde::Serialize;
 
-use super::choose_engine;
+use super::{choose_engine, read_preprocessing};
 use crate::config::{DataFlags, EngineFlags, check_model, data_spec};
-use crate::data::Preprocess;
 use crate::engine::LoadOptions;
 use crate::failure::{Classify, Failure};
 use crate::metric;
@@ -70,15 +68,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let plan = settings.engine(&args.engine);
     let engine = choose_engine(&plan, &terminal)?;
     let ModelFile { model, warnings, .. } = model_file::read(&args.model)?;
-    if let Some((_, text)) = model.metadata.iter().find(|(key, _)| key == super::PREPROCESSING) {
-        let stored: BTreeMap<String, Preprocess> = serde_json::from_str(text)
-            .context("the model's metadata describes its preprocessing wrongly")
-            .bad_input()?;
-        // What the file says of itself holds, unless lsqc.toml names the input.
-        for (name, how) in stored {
-            spec.inputs.entry(name).or_insert(how);
-        }
-    }
+    read_preprocessing(&model, &mut spec)?;
     let data = crate::data::open_test(&spec, &model_inputs(&model), classes(&model))?;
     for warning in warnings.iter().map(ToString::to_string).chain(data.warnings.iter().cloned()) {
         terminal.warn(warning);

@@ -1,19 +1,23 @@
 //! The command line: one file per subcommand, each with its flags and a `run`.
 
+pub mod data;
 pub mod eval;
 pub mod opt;
 pub mod quantize;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use lsqc_passes::ir::Model;
 use lsqc_passes::pipelines;
 
 use crate::compiler::Compiler;
 use crate::config::{self, EnginePlan};
+use crate::data::{Preprocess, Spec};
 use crate::engine::{self, Selected};
+use crate::failure::Classify;
 use crate::terminal::Terminal;
 use crate::{failure, interrupt};
 
@@ -36,6 +40,8 @@ enum Command {
     Opt(opt::OptArgs),
     /// Measure a model: top-1, top-5, loss
     Eval(eval::EvalArgs),
+    /// Show training samples as a model gets them
+    Data(data::DataArgs),
 }
 
 const EXIT_CODES: &str =
@@ -49,6 +55,7 @@ pub fn main() -> ExitCode {
         Command::Quantize(args) => quantize::run(&args),
         Command::Opt(args) => opt::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Data(args) => data::run(&args),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -66,6 +73,20 @@ fn choose_engine(plan: &EnginePlan, terminal: &Terminal) -> Result<Selected> {
     let engine = engine::select(choice, plan.ort_lib.as_deref())?;
     terminal.note(format!("engine: {} ({})", engine.engine.describe(), engine.reason));
     Ok(engine)
+}
+
+/// Takes what a lowered model says of its own preprocessing. What `lsqc.toml` says of an input holds over it.
+fn read_preprocessing(model: &Model, spec: &mut Spec) -> Result<()> {
+    let Some((_, text)) = model.metadata.iter().find(|(key, _)| key == PREPROCESSING) else {
+        return Ok(());
+    };
+    let stored: BTreeMap<String, Preprocess> = serde_json::from_str(text)
+        .context("the model's metadata describes its preprocessing wrongly")
+        .bad_input()?;
+    for (name, how) in stored {
+        spec.inputs.entry(name).or_insert(how);
+    }
+    Ok(())
 }
 
 /// Brings a model into plain form.

@@ -55,7 +55,7 @@ pub struct DataTable {
 pub enum Location {
     /// A file, a folder, or `IMAGES,LABELS`.
     Text(String),
-    /// idx files.
+    /// idx or npy files.
     Pair(PairTable),
 }
 
@@ -63,9 +63,9 @@ pub enum Location {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PairTable {
-    /// The idx file of images.
+    /// The idx or npy file of images.
     pub images: PathBuf,
-    /// The idx file of labels, if there are any.
+    /// The idx or npy file of labels, if there are any.
     pub labels: Option<PathBuf>,
 }
 

@@ -12,7 +12,7 @@ use super::choices::{BatchNorm, EngineChoice, Init, LossChoice, Placement, Targe
 /// Where data comes from.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DataFlags {
-    /// Data to train on: a .npz file, a pair IMAGES,LABELS of idx files, or a folder with either
+    /// Data to train on: a folder of PNG or JPEG files, a .npz or .npy file, a pair IMAGES,LABELS (idx or npy), or a folder with those
     #[arg(long, value_name = "FILE|DIR", help_heading = "Data")]
     pub data: Option<String>,
     /// Data to measure on [default: the folder's test files, or a part of --data]

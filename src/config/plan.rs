@@ -12,7 +12,7 @@ use super::choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Place
 use super::file::File;
 use super::flags::Flags;
 use super::layers::LayerRules;
-use super::settings::{DEFAULT_TEST_FRACTION, Settings, check_model};
+use super::settings::{Settings, check_model};
 use crate::data::Spec;
 use crate::failure::Failure;
 use crate::output;
@@ -166,20 +166,11 @@ impl Plan {
             None => Bits::new(8, 8).map_err(Failure::usage)?,
         };
         let length = length(flags, &settings)?;
-        let test_fraction = flags
-            .test_fraction
-            .or(settings.file.data.test_fraction)
-            .unwrap_or(DEFAULT_TEST_FRACTION);
+        let test_fraction = settings.test_fraction(flags.test_fraction)?;
         let number = |name: &str, value: Option<f64>, ok: fn(f64) -> bool, range: &str| match value {
             Some(value) if !ok(value) => Err(Failure::usage(format!("{name} is {value}, but must be {range}"))),
             _ => Ok(value),
         };
-        number(
-            "the test fraction",
-            Some(test_fraction),
-            |v| v > 0.0 && v < 1.0,
-            "between 0 and 1",
-        )?;
         let count = |name: &str, value: usize| match value {
             0 => Err(Failure::usage(format!("{name} is 0, but must be at least 1"))),
             value => Ok(value),

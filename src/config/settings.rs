@@ -11,7 +11,7 @@ use crate::data::{Augment, Mirror, Source, Spec};
 use crate::failure::{Failure, Kind};
 
 /// The part of the data that is set aside for testing where nothing says otherwise.
-pub(super) const DEFAULT_TEST_FRACTION: f64 = 0.1;
+const DEFAULT_TEST_FRACTION: f64 = 0.1;
 
 /// Refuses a model file that is not there.
 ///
@@ -64,6 +64,23 @@ impl Settings {
             );
         }
         Ok(Settings { path: Some(path), file })
+    }
+
+    /// The part of the data that is set aside for testing: what the flag says, or `[data]`, or the default.
+    ///
+    /// # Errors
+    /// Usage, if it is not between 0 and 1.
+    pub fn test_fraction(&self, flag: Option<f64>) -> Result<f64> {
+        match flag.or(self.file.data.test_fraction).unwrap_or(DEFAULT_TEST_FRACTION) {
+            fraction if fraction > 0.0 && fraction < 1.0 => Ok(fraction),
+            other => Err(Failure::usage(format!("the test fraction is {other}, but must be between 0 and 1")).into()),
+        }
+    }
+
+    /// The seed that `[train]` says.
+    #[must_use]
+    pub fn seed(&self) -> Option<u64> {
+        self.file.train.seed
     }
 
     /// What the engine flags and `[train]` say.

@@ -58,7 +58,7 @@ impl Extents {
         })
     }
 
-    fn offset(&self, channel: usize, row: usize, column: usize) -> usize {
+    pub(super) fn offset(&self, channel: usize, row: usize, column: usize) -> usize {
         match self.layout {
             Layout::Nchw => (channel * self.height + row) * self.width + column,
             Layout::Nhwc => (row * self.width + column) * self.channels + channel,

@@ -1,29 +1,36 @@
 //! Data: arrays of samples, one array per model input, and integer labels.
 //!
 //! A [`Dataset`] gives batches by sample index, preprocessed as the model wants them. [`open`] makes the training and the test set of
-//! a plan: from idx or npz files, split by fraction and seed where no test set is given, or noise where there are no files at all.
+//! a plan: from arrays (idx, npz, npy) or folders of images, split by fraction and seed where no test set is given, or noise where there are no files at all.
 //! Everything that can be wrong with data is found here, before any work: other shapes, NaN, labels out of range.
 
 mod augment;
 mod check;
 mod draw;
 mod idx;
+mod image_file;
+mod image_folder;
+mod image_set;
 mod loader;
 mod npz;
 mod preprocess;
+mod sheet;
 mod source;
 mod split;
 mod store;
 mod synthetic;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
 use lsqc_passes::ir::{DType, Tensor};
 
 pub use augment::{Augment, Mirror};
+pub use image_folder::ImageFolder;
 pub use loader::{EvalBatches, TrainBatches, TrainOptions};
-pub use preprocess::{Channels, Layout, Preprocess};
+pub use preprocess::{Channels, Color, Layout, Preprocess, Size};
+pub use sheet::{Sheet, contact_sheet};
 pub use source::{FileDigest, Part, Source, Spec, no_data};
 pub use store::Store;
 pub use synthetic::Synthetic;
@@ -106,7 +113,12 @@ pub trait Dataset: Send + Sync {
     }
 
     /// Are there labels?
-    fn has_labels(&self) -> bool;
+    fn has_labels(&self) -> bool {
+        self.labels().is_some()
+    }
+
+    /// The labels of all samples.
+    fn labels(&self) -> Option<Vec<i64>>;
 
     /// The samples with these indices, in this order, preprocessed, and augmented if asked.
     ///
@@ -149,8 +161,10 @@ pub struct Data {
     pub origin: Origin,
     /// How the test set was made.
     pub test_origin: TestOrigin,
-    /// The files that were read, in the order of reading.
+    /// The files that were read, in the order of reading; one entry for all of a folder's images.
     pub files: Vec<FileDigest>,
+    /// What classes are called, where their folders' names say it.
+    pub class_names: BTreeMap<i64, String>,
     /// What the user should know: fields that no input wants, and the like.
     pub warnings: Vec<String>,
 }
@@ -180,14 +194,9 @@ pub fn open(spec: &Spec, inputs: &[ModelInput], classes: Option<usize>, seed: u6
         );
     }
     let train: Arc<dyn Dataset> = Arc::new(train);
-    let given = match (&spec.test, &spec.train) {
-        (Some(test), _) => Some(test.test()),
-        (None, Some(data)) => data.test_beside(),
-        (None, None) => None,
-    };
-    let (train, test, test_origin) = match given {
+    let (train, test, test_origin) = match test_part(spec)? {
         Some(test) => {
-            let test = Store::open(test, &mut reader, inputs, &spec.inputs, classes)?;
+            let test = Store::open(&test, &mut reader, inputs, &spec.inputs, classes)?;
             (train, Arc::new(test) as Arc<dyn Dataset>, TestOrigin::Given)
         }
         None => {
@@ -196,14 +205,15 @@ pub fn open(spec: &Spec, inputs: &[ModelInput], classes: Option<usize>, seed: u6
             (kept, set_aside, TestOrigin::Split { fraction })
         }
     };
-    let (files, warnings) = reader.finish();
+    let read = reader.finish();
     Ok(Data {
         train,
         test,
         origin: Origin::Real,
         test_origin,
-        files,
-        warnings,
+        files: read.digests,
+        class_names: read.class_names,
+        warnings: read.warnings,
     })
 }
 
@@ -213,22 +223,39 @@ pub fn open(spec: &Spec, inputs: &[ModelInput], classes: Option<usize>, seed: u6
 /// As [`open`]; usage if there is no data.
 pub fn open_test(spec: &Spec, inputs: &[ModelInput], classes: Option<usize>) -> Result<Data> {
     preprocess::check_names(&spec.inputs, inputs)?;
-    let source = match (&spec.test, &spec.train) {
-        (Some(test), _) => test.test(),
-        (None, Some(data)) => data.test_beside().unwrap_or_else(|| data.train()),
+    let part = match (test_part(spec)?, &spec.train) {
+        (Some(test), _) => test,
+        (None, Some(data)) => data.train().clone(),
         (None, None) => return Err(source::no_data("there is no data to measure on").into()),
     };
     let mut reader = source::Reader::default();
-    let test: Arc<dyn Dataset> = Arc::new(Store::open(source, &mut reader, inputs, &spec.inputs, classes)?);
-    let (files, warnings) = reader.finish();
+    let test: Arc<dyn Dataset> = Arc::new(Store::open(&part, &mut reader, inputs, &spec.inputs, classes)?);
+    let read = reader.finish();
     Ok(Data {
         train: Arc::clone(&test),
         test,
         origin: Origin::Real,
         test_origin: TestOrigin::Given,
-        files,
-        warnings,
+        files: read.digests,
+        class_names: read.class_names,
+        warnings: read.warnings,
     })
+}
+
+/// The test part that is given. Its classes are numbered as those of the training part that it belongs to.
+fn test_part(spec: &Spec) -> Result<Option<Part>> {
+    let part = match (&spec.test, &spec.train) {
+        (Some(test), _) => test.test(),
+        (None, Some(data)) => match data.test_beside() {
+            Some(test) => test,
+            None => return Ok(None),
+        },
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(match (part, spec.train.as_ref().map(Source::train)) {
+        (Part::Images(test), Some(Part::Images(train))) => Part::Images(test.numbered_as(train)?),
+        (part, _) => part.clone(),
+    }))
 }
 
 fn open_synthetic(inputs: &[ModelInput], seed: u64) -> Result<Data> {
@@ -240,6 +267,7 @@ fn open_synthetic(inputs: &[ModelInput], seed: u64) -> Result<Data> {
         origin: Origin::Synthetic,
         test_origin: TestOrigin::Synthetic,
         files: Vec::new(),
+        class_names: BTreeMap::new(),
         warnings: vec![
             "there is no data: lsqc calibrates and trains on random noise, and its result is not to be trusted (give --data)"
                 .to_owned(),

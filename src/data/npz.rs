@@ -1,4 +1,4 @@
-//! npz files, numpy's archives: a zip of `.npy` arrays, stored or deflated.
+//! npz files, numpy's archives: a zip of `.npy` arrays, stored or deflated; and single `.npy` files.
 //!
 //! Read are booleans, integers of 8 to 64 bits and floats of 16 to 64, of either byte order, row-major. Refused, each with its cure:
 //! column-major arrays, pickled objects, other types, arrays whose bytes do not fit their shape.
@@ -12,7 +12,8 @@ use lsqc_passes::ir::{DType, Tensor};
 /// The first bytes of a zip archive.
 pub const ZIP_MAGIC: [u8; 2] = *b"PK";
 
-const NPY_MAGIC: &[u8] = b"\x93NUMPY";
+/// The first bytes of a `.npy` file.
+pub const NPY_MAGIC: &[u8] = b"\x93NUMPY";
 
 /// No npy header is near this long; a longer one is not a header.
 const MAX_HEADER: usize = 1 << 16;
@@ -41,7 +42,10 @@ pub fn read(file: &[u8]) -> Result<BTreeMap<String, Tensor>> {
 }
 
 /// Reads one `.npy` stream.
-fn read_npy(mut stream: impl Read) -> Result<Tensor> {
+///
+/// # Errors
+/// A message about the content; the caller adds the file's name.
+pub fn read_npy(mut stream: impl Read) -> Result<Tensor> {
     let mut start = [0u8; 8];
     stream.read_exact(&mut start).context("it ends inside its header")?;
     let (magic, version) = start.split_at(NPY_MAGIC.len());

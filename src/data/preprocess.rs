@@ -1,6 +1,8 @@
 //! What happens to raw values before the model sees them: x ↦ (x · scale − mean) / std, each factor one number or one per channel.
+//! Before that, image files are brought to the model's size and colours, as `image_file` says; arrays have both already.
 //!
-//! Refused: factors that are not finite, a standard deviation of 0, as many factors as there are no channels.
+//! Refused: factors that are not finite, a standard deviation of 0, as many factors as there are no channels, sizes of 0 or beyond reason,
+//! sizes and colours for an input that is no image.
 
 use std::collections::BTreeMap;
 
@@ -41,6 +43,76 @@ pub enum Layout {
     Nhwc,
 }
 
+impl Layout {
+    /// As lsqc.toml spells it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Layout::Nchw => "NCHW",
+            Layout::Nhwc => "NHWC",
+        }
+    }
+}
+
+/// The colours of the model's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Color {
+    /// Red, green, blue.
+    #[serde(rename = "RGB")]
+    Rgb,
+    /// Blue, green, red.
+    #[serde(rename = "BGR")]
+    Bgr,
+    /// One channel.
+    #[serde(rename = "GRAY")]
+    Gray,
+}
+
+impl Color {
+    /// How many channels it has.
+    #[must_use]
+    pub fn channels(self) -> usize {
+        match self {
+            Color::Rgb | Color::Bgr => 3,
+            Color::Gray => 1,
+        }
+    }
+
+    /// As lsqc.toml spells it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Color::Rgb => "RGB",
+            Color::Bgr => "BGR",
+            Color::Gray => "GRAY",
+        }
+    }
+}
+
+/// A size in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a number of pixels, or [height, width], was expected")]
+pub enum Size {
+    /// Of the shorter side in a resize; of both in a crop.
+    Side(u32),
+    /// Height and width.
+    Each([u32; 2]),
+}
+
+impl Size {
+    /// Height and width, the same where one side is given.
+    #[must_use]
+    pub fn both(self) -> [u32; 2] {
+        match self {
+            Size::Side(side) => [side, side],
+            Size::Each(both) => both,
+        }
+    }
+}
+
+/// No image of a network is larger; a slip of the keyboard is.
+const MAX_SIDE: u32 = 1 << 14;
+
 /// The preprocessing of one model input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -53,6 +125,15 @@ pub struct Preprocess {
     pub std: Channels,
     /// The layout of the model's input.
     pub layout: Layout,
+    /// The size that image files are brought to before the crop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resize: Option<Size>,
+    /// What is cut out of the middle of image files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop: Option<Size>,
+    /// The colours that image files are brought to; `None`: by the model's channels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub color: Option<Color>,
 }
 
 impl Default for Preprocess {
@@ -62,6 +143,9 @@ impl Default for Preprocess {
             mean: Channels::All(0.0),
             std: Channels::All(1.0),
             layout: Layout::Nchw,
+            resize: None,
+            crop: None,
+            color: None,
         }
     }
 }
@@ -83,10 +167,22 @@ impl Preprocess {
         if self.std.values().iter().any(|&value| value as f32 == 0.0) {
             return Err("std is 0, and is divided by".to_owned());
         }
+        for (key, size) in [("resize", self.resize), ("crop", self.crop)] {
+            if let Some(size) = size
+                && !size.both().iter().all(|side| (1..=MAX_SIDE).contains(side))
+            {
+                return Err(format!("{key} is not 1 to {MAX_SIDE} pixels"));
+            }
+        }
         Ok(())
     }
 
-    /// Does it leave values as they are?
+    /// Does it say something about image files?
+    fn is_for_images(&self) -> bool {
+        self.resize.is_some() || self.crop.is_some() || self.color.is_some()
+    }
+
+    /// Does it leave values as they are, once they are there?
     #[must_use]
     pub fn is_identity(&self) -> bool {
         let all = |factor: &Channels, neutral: f64| factor.values().iter().all(|&value| value == neutral);
@@ -111,9 +207,9 @@ impl Preprocess {
                 each if each.len() == channels => Ok(each.iter().map(|&value| value as f32).collect()),
                 each => {
                     let message = format!(
-                        "[input.{input}]: {key} has {} values, but the input has {channels} channels (sample shape {sample_shape:?}, layout {:?})",
+                        "[input.{input}]: {key} has {} values, but the input has {channels} channels (sample shape {sample_shape:?}, layout {})",
                         each.len(),
-                        self.layout
+                        self.layout.word()
                     );
                     Err(Failure::usage(message)
                         .help("give one number, or one per channel; or set the layout of the model's input")
@@ -161,21 +257,23 @@ impl Transform {
     }
 }
 
-/// Refuses preprocessing for inputs that the model does not have.
+/// Refuses preprocessing for inputs that the model does not have, and that of images for other inputs.
 pub(super) fn check_names(preprocess: &BTreeMap<String, Preprocess>, inputs: &[ModelInput]) -> Result<()> {
-    match preprocess
-        .keys()
-        .find(|name| !inputs.iter().any(|input| &input.name == *name))
-    {
-        None => Ok(()),
-        Some(unknown) => {
+    for (name, chosen) in preprocess {
+        let Some(input) = inputs.iter().find(|input| &input.name == name) else {
             let known: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
-            let message = format!("[input.{unknown}]: the model has no input named \"{unknown}\"");
-            Err(Failure::usage(message)
+            let message = format!("[input.{name}]: the model has no input named \"{name}\"");
+            return Err(Failure::usage(message)
                 .help(format!("its inputs are: {}", known.join(", ")))
-                .into())
+                .into());
+        };
+        if chosen.is_for_images() && !matches!(input.sample_shape.len(), 2 | 3) {
+            let rank = input.sample_shape.len() + 1;
+            let message = format!("[input.{name}]: resize, crop and color are for images, but the input has rank {rank}");
+            return Err(Failure::usage(message).help("remove them").into());
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -188,6 +286,7 @@ mod tests {
             mean: Channels::Each(vec![1.0, 2.0]),
             std: Channels::Each(vec![1.0, 4.0]),
             layout,
+            ..Preprocess::default()
         }
     }
 
@@ -233,5 +332,12 @@ mod tests {
         assert!(with(Channels::All(0.0)).check().unwrap_err().contains("divided by"));
         assert!(with(Channels::Each(vec![])).check().unwrap_err().contains("empty"));
         assert!(with(Channels::All(f64::NAN)).check().unwrap_err().contains("finite"));
+        for size in [Size::Side(0), Size::Each([3, 0]), Size::Side(MAX_SIDE + 1)] {
+            let preprocess = Preprocess {
+                crop: Some(size),
+                ..Preprocess::default()
+            };
+            assert!(preprocess.check().unwrap_err().contains("crop is not 1 to 16384 pixels"));
+        }
     }
 }

@@ -1,7 +1,8 @@
-//! Which files hold samples: a npz file, a pair of idx files, or a folder with either under the usual names.
+//! Which files hold samples: a npz or npy file, a pair of idx or npy files, a folder with them under the usual names, or one of images.
 //!
 //! A folder holds `train.npz` and `test.npz`, or MNIST's four files (`train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-…`),
-//! each with or without `.gz`. On the command line a pair is `IMAGES,LABELS`. What a file is, is seen from its first bytes.
+//! each with or without `.gz`; else it is a folder of images, see `image_folder`. On the command line a pair is `IMAGES,LABELS`. What a
+//! file is, is seen from its first bytes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,8 +12,10 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use super::augment::Augment;
+use super::image_folder::{Found, ImageFolder};
 use super::preprocess::Preprocess;
 use crate::failure::{Classify, Failure};
+use crate::machine;
 
 /// What a run asks of its data.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,9 +35,11 @@ pub struct Spec {
 /// One set of samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// A npz file, or an idx file of images without labels.
+    /// A npz file, or an idx or npy file of images without labels.
     File(PathBuf),
-    /// idx files.
+    /// A folder of images.
+    Images(ImageFolder),
+    /// idx or npy files.
     Pair {
         /// Images, rank 2 or more.
         images: PathBuf,
@@ -75,7 +80,7 @@ impl Source {
         Ok(Source::One(Part::File(existing(path)?)))
     }
 
-    /// A pair of idx files.
+    /// A pair of idx or npy files.
     ///
     /// # Errors
     /// Bad input if one is not there.
@@ -98,12 +103,20 @@ impl Source {
         match (part_in(path, "train.npz", "train"), part_in(path, "test.npz", "t10k")) {
             (Some(train), Some(test)) => Ok(Source::Both { train, test }),
             (Some(part), None) | (None, Some(part)) => Ok(Source::One(part)),
-            (None, None) => {
-                let message = format!("folder {} holds no data that lsqc reads", path.display());
-                let help = "it may hold train.npz and test.npz, or train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz], \
-                            t10k-images-idx3-ubyte[.gz] and t10k-labels-idx1-ubyte[.gz]";
-                Err(Failure::bad_input(message).help(help).into())
-            }
+            (None, None) => match ImageFolder::find(path)? {
+                Some(Found::One(images)) => Ok(Source::One(Part::Images(images))),
+                Some(Found::Both { train, test }) => Ok(Source::Both {
+                    train: Part::Images(train),
+                    test: Part::Images(test),
+                }),
+                None => {
+                    let message = format!("folder {} holds no data that lsqc reads", path.display());
+                    let help = "it may hold a folder of PNG or JPEG files for each class, train.npz and test.npz, or \
+                                train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz], t10k-images-idx3-ubyte[.gz] and \
+                                t10k-labels-idx1-ubyte[.gz]";
+                    Err(Failure::bad_input(message).help(help).into())
+                }
+            },
         }
     }
 
@@ -152,24 +165,26 @@ fn existing(path: PathBuf) -> Result<PathBuf> {
         return Ok(path);
     }
     let message = format!("there is no data file {}", path.display());
-    Err(Failure::bad_input(message)
-        .help("give a .npz file, IMAGES,LABELS (idx files), or a folder with them")
-        .into())
+    Err(Failure::bad_input(message).help(FORMS).into())
 }
+
+/// What data may be.
+pub(super) const FORMS: &str =
+    "data is a .npz or .npy file, IMAGES,LABELS (idx or npy files), or a folder with them or with images";
 
 /// The refusal to go on without data.
 pub fn no_data(message: &str) -> Failure {
     Failure::usage(message).help("give --data FILE or DIR, or an lsqc.toml beside the model that names data")
 }
 
-/// A file that was read.
+/// A file that was read, or a folder of images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileDigest {
     /// The file's name, without its folder: where data lies is not what a result depends on.
     pub name: String,
     /// Its size.
     pub bytes: u64,
-    /// The SHA-256 of its content, in hexadecimal.
+    /// The SHA-256 of its content, in hexadecimal; of a folder, that of what `sha256sum` prints of its files, in the order of samples.
     pub sha256: String,
 }
 
@@ -180,19 +195,69 @@ impl FileDigest {
         FileDigest {
             name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             bytes: content.len() as u64,
-            sha256: Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: hex(&Sha256::digest(content)),
         }
     }
 }
 
+/// Bytes in hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The part of the machine's memory that decoded images may take: the rest is for training.
+const MEMORY_PART: u64 = 4;
+/// What counts as the machine's memory where the system does not tell it.
+const UNKNOWN_MEMORY: u64 = 8 << 30;
+
 /// Reads data files and remembers what it read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Reader {
     digests: Vec<FileDigest>,
     warnings: Vec<String>,
+    class_names: BTreeMap<i64, String>,
+    /// Bytes of images that may still be kept in memory.
+    room: u64,
+}
+
+impl Default for Reader {
+    fn default() -> Reader {
+        Reader::with_room(machine::memory_bytes().unwrap_or(UNKNOWN_MEMORY) / MEMORY_PART)
+    }
 }
 
 impl Reader {
+    /// A reader that keeps at most `room` bytes of images in memory.
+    pub(super) fn with_room(room: u64) -> Reader {
+        Reader {
+            digests: Vec::new(),
+            warnings: Vec::new(),
+            class_names: BTreeMap::new(),
+            room,
+        }
+    }
+
+    /// May this many bytes more be kept in memory? They are counted if so.
+    pub(super) fn keeps(&mut self, bytes: usize) -> bool {
+        match self.room.checked_sub(bytes as u64) {
+            Some(left) => {
+                self.room = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Remembers what was read elsewhere.
+    pub(super) fn digest(&mut self, digest: FileDigest) {
+        self.digests.push(digest);
+    }
+
+    /// Remembers what classes are called.
+    pub(super) fn name_classes(&mut self, names: BTreeMap<i64, String>) {
+        self.class_names.extend(names);
+    }
+
     /// The content of a data file.
     pub(super) fn read(&mut self, path: &Path) -> Result<Vec<u8>> {
         let content = fs::read(path)
@@ -206,10 +271,21 @@ impl Reader {
         self.warnings.push(warning);
     }
 
-    /// The digests and warnings.
-    pub(super) fn finish(self) -> (Vec<FileDigest>, Vec<String>) {
-        (self.digests, self.warnings)
+    /// What it remembers.
+    pub(super) fn finish(self) -> Remembered {
+        Remembered {
+            digests: self.digests,
+            warnings: self.warnings,
+            class_names: self.class_names,
+        }
     }
+}
+
+/// What a [`Reader`] found on its way.
+pub(super) struct Remembered {
+    pub(super) digests: Vec<FileDigest>,
+    pub(super) warnings: Vec<String>,
+    pub(super) class_names: BTreeMap<i64, String>,
 }
 
 #[cfg(test)]

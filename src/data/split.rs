@@ -22,6 +22,11 @@ impl Dataset for Subset {
         self.base.has_labels()
     }
 
+    fn labels(&self) -> Option<Vec<i64>> {
+        let all = self.base.labels()?;
+        self.samples.iter().map(|&sample| all.get(sample).copied()).collect()
+    }
+
     fn batch(&self, samples: &[usize], augmented: Option<Augmented<'_>>) -> Result<Batch> {
         let Some(inner) = samples
             .iter()

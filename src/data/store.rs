@@ -1,4 +1,4 @@
-//! Samples in memory, raw as the files have them; preprocessed when a batch is made.
+//! Samples, raw as the files have them; preprocessed when a batch is made. They are in memory, but for images too many for it.
 //!
 //! What is refused is in `check`, and here: fields that are missing, inputs of different lengths, integers that do not fit.
 
@@ -11,8 +11,9 @@ use lsqc_passes::ir::{DType, Tensor};
 
 use super::augment::{Drawn, Extents};
 use super::check::{check_finite, fit_shape, read_labels};
+use super::image_set::{self, Images};
 use super::preprocess::{Preprocess, Transform};
-use super::source::{Part, Reader};
+use super::source::{FORMS, Part, Reader};
 use super::{Augmented, Batch, Dataset, ModelInput, idx, npz};
 use crate::engine::Tensors;
 use crate::failure::{Classify, Failure};
@@ -33,8 +34,8 @@ pub struct Store {
 struct Column {
     name: String,
     dtype: DType,
-    /// `[samples, …]`, as in the file.
-    raw: Tensor,
+    /// As in the file.
+    raw: Images,
     /// The shape of one sample as the model takes it.
     sample_shape: Vec<usize>,
     /// For float inputs.
@@ -47,7 +48,7 @@ struct Column {
 struct Arrays {
     file: String,
     label_file: String,
-    by_input: Vec<(ModelInput, Tensor)>,
+    by_input: Vec<(ModelInput, Images)>,
     labels: Option<Tensor>,
 }
 
@@ -63,21 +64,21 @@ impl Store {
         preprocess: &BTreeMap<String, Preprocess>,
         classes: Option<usize>,
     ) -> Result<Store> {
-        let arrays = load(part, reader, inputs)?;
+        let arrays = load(part, reader, inputs, preprocess, classes)?;
         let file = arrays.file.as_str();
         let mut columns = Vec::new();
         for (input, raw) in arrays.by_input {
             columns.push(Column::new(file, input, raw, preprocess)?);
         }
-        let len = match columns.first().and_then(|column| column.raw.shape().first()) {
-            Some(&len) if len > 0 => len,
+        let len = match columns.first().and_then(|column| column.raw.len()) {
+            Some(len) if len > 0 => len,
             _ => return Err(Failure::bad_input(format!("{file}: there are no samples in it")).into()),
         };
-        if let Some(other) = columns.iter().find(|column| column.raw.shape().first() != Some(&len)) {
+        if let Some(other) = columns.iter().find(|column| column.raw.len() != Some(len)) {
             let message = format!(
-                "{file}: \"{}\" has {:?} samples, but other inputs have {len}",
+                "{file}: \"{}\" has {} samples, but other inputs have {len}",
                 other.name,
-                other.raw.shape().first()
+                other.raw.len().unwrap_or(0)
             );
             return Err(Failure::bad_input(message).into());
         }
@@ -106,6 +107,10 @@ impl Dataset for Store {
         self.labels.is_some()
     }
 
+    fn labels(&self) -> Option<Vec<i64>> {
+        self.labels.clone()
+    }
+
     fn batch(&self, samples: &[usize], augmented: Option<Augmented<'_>>) -> Result<Batch> {
         let out_of_range = || anyhow!("a sample index is out of range of {} samples", self.len);
         let mut inputs = Tensors::new();
@@ -128,17 +133,21 @@ impl Dataset for Store {
 }
 
 impl Column {
-    fn new(file: &str, input: ModelInput, raw: Tensor, preprocess: &BTreeMap<String, Preprocess>) -> Result<Column> {
+    fn new(file: &str, input: ModelInput, raw: Images, preprocess: &BTreeMap<String, Preprocess>) -> Result<Column> {
         let chosen = preprocess.get(&input.name).cloned().unwrap_or_default();
-        let sample_shape = fit_shape(file, &input, raw.shape(), &chosen)?;
+        let sample_shape = fit_shape(file, &input, &raw.shape(), &chosen)?;
         let (transform, image) = if input.dtype.is_float() {
-            check_finite(file, &raw)?;
+            if let Images::InMemory(raw) = &raw {
+                check_finite(file, raw)?;
+            }
             (
                 Some(chosen.transform(&input.name, &sample_shape)?),
                 Extents::of(&sample_shape, chosen.layout),
             )
         } else {
-            if raw.dtype().is_float() {
+            if let Images::InMemory(raw) = &raw
+                && raw.dtype().is_float()
+            {
                 let message = format!(
                     "{file}: \"{}\" holds {}, but the model's input is {}",
                     input.name,
@@ -172,23 +181,16 @@ impl Column {
             .collect();
         let Some(transform) = &self.transform else {
             let mut values = Vec::new();
-            for &sample in samples {
-                values.extend(
-                    self.sample(sample)?
-                        .to_i64()
-                        .ok_or_else(|| anyhow!("\"{}\" is not of integers", self.name))?,
-                );
+            for raw in self.raw(samples)? {
+                values.extend(raw.to_i64().ok_or_else(|| anyhow!("\"{}\" is not of integers", self.name))?);
             }
             return integer_tensor(self.dtype, &shape, &values)
                 .with_context(|| format!("input \"{}\"", self.name))
                 .bad_input();
         };
         let mut values = Vec::with_capacity(shape.iter().product());
-        for &sample in samples {
-            let mut raw = self
-                .sample(sample)?
-                .to_f32()
-                .ok_or_else(|| anyhow!("\"{}\" is not of numbers", self.name))?;
+        for (&sample, raw) in samples.iter().zip(self.raw(samples)?) {
+            let mut raw = raw.to_f32().ok_or_else(|| anyhow!("\"{}\" is not of numbers", self.name))?;
             if let (Some(augmented), Some(extents)) = (augmented, self.image)
                 && !augmented.how.is_nothing()
             {
@@ -200,26 +202,50 @@ impl Column {
         float_tensor(self.dtype, &shape, values)
     }
 
+    /// Raw samples, in this order.
+    fn raw(&self, samples: &[usize]) -> Result<Vec<Tensor>> {
+        match &self.raw {
+            Images::InMemory(raw) => samples.iter().map(|&sample| self.slice(raw, sample)).collect(),
+            Images::OnDemand(images) => images.decode(samples),
+        }
+    }
+
     /// One raw sample; shares the file's bytes.
-    fn sample(&self, index: usize) -> Result<Tensor> {
+    fn slice(&self, raw: &Tensor, index: usize) -> Result<Tensor> {
         let width: usize = self.sample_shape.iter().product();
-        let bytes = self.raw.dtype().byte_len(width).unwrap_or(0);
-        let start = index
-            .checked_mul(bytes)
-            .filter(|start| start + bytes <= self.raw.bytes().len());
+        let bytes = raw.dtype().byte_len(width).unwrap_or(0);
+        let start = index.checked_mul(bytes).filter(|start| start + bytes <= raw.bytes().len());
         let start = start.ok_or_else(|| anyhow!("sample {index} of \"{}\" is out of range", self.name))?;
         Ok(Tensor::from_bytes(
-            self.raw.dtype(),
+            raw.dtype(),
             &self.sample_shape,
-            self.raw.bytes().slice(start..start + bytes),
+            raw.bytes().slice(start..start + bytes),
         )?)
     }
 }
 
-fn load(part: &Part, reader: &mut Reader, inputs: &[ModelInput]) -> Result<Arrays> {
+fn load(
+    part: &Part,
+    reader: &mut Reader,
+    inputs: &[ModelInput],
+    preprocess: &BTreeMap<String, Preprocess>,
+    classes: Option<usize>,
+) -> Result<Arrays> {
     let (path, labels) = match part {
         Part::File(path) => (path, None),
         Part::Pair { images, labels } => (images, Some(labels)),
+        Part::Images(folder) => {
+            let file = folder.root().display().to_string();
+            let input = only_input(&file, "images for one input", inputs)?;
+            let chosen = preprocess.get(&input.name).cloned().unwrap_or_default();
+            let opened = image_set::open(folder, reader, input, &chosen, classes)?;
+            return Ok(Arrays {
+                label_file: file.clone(),
+                file,
+                by_input: vec![(input.clone(), opened.images)],
+                labels: opened.labels,
+            });
+        }
     };
     let file = path.display().to_string();
     let content = reader.read(path)?;
@@ -229,47 +255,54 @@ fn load(part: &Part, reader: &mut Reader, inputs: &[ModelInput]) -> Result<Array
             .bad_input()?;
         return by_field(file, arrays, reader, inputs);
     }
-    let raw = parse_idx(path, &content, labels.map_or(Known::Nothing, |_| Known::Idx))?;
-    let input = match inputs {
-        [input] => input.clone(),
-        _ => {
-            let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
-            let message = format!(
-                "{file} holds one array, but the model has {} inputs: {}",
-                inputs.len(),
-                names.join(", ")
-            );
-            return Err(Failure::bad_input(message)
-                .help("give a npz file with a field for each")
-                .into());
-        }
-    };
+    let raw = parse_array(path, &content, labels.map_or(Known::Nothing, |_| Known::Array))?;
+    let input = only_input(&file, "one array", inputs)?;
     let label_file = labels.map_or_else(String::new, |labels| labels.display().to_string());
     let labels = labels
-        .map(|path| parse_idx(path, &reader.read(path)?, Known::Idx))
+        .map(|path| parse_array(path, &reader.read(path)?, Known::Array))
         .transpose()?;
     Ok(Arrays {
         file,
         label_file,
-        by_input: vec![(input, raw)],
+        by_input: vec![(input.clone(), Images::InMemory(raw))],
         labels,
     })
 }
 
-/// Is it known from the context that a file is an idx file?
+/// The model's input, for data that has no names for several.
+fn only_input<'a>(file: &str, holds: &str, inputs: &'a [ModelInput]) -> Result<&'a ModelInput> {
+    if let [input] = inputs {
+        return Ok(input);
+    }
+    let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+    let message = format!(
+        "{file} holds {holds}, but the model has {} inputs: {}",
+        inputs.len(),
+        names.join(", ")
+    );
+    Err(Failure::bad_input(message)
+        .help("give a npz file with a field for each")
+        .into())
+}
+
+/// Is it known from the context that a file holds an array?
 #[derive(Clone, Copy)]
 enum Known {
-    Idx,
+    Array,
     Nothing,
 }
 
-fn parse_idx(path: &Path, content: &[u8], known: Known) -> Result<Tensor> {
-    let result = idx::read(content).with_context(|| format!("{} cannot be used", path.display()));
+/// A npy file by its first bytes, else an idx file.
+fn parse_array(path: &Path, content: &[u8], known: Known) -> Result<Tensor> {
+    let parsed = if content.starts_with(npz::NPY_MAGIC) {
+        npz::read_npy(content)
+    } else {
+        idx::read(content)
+    };
+    let result = parsed.with_context(|| format!("{} cannot be used", path.display()));
     match known {
-        Known::Idx => result.bad_input(),
-        Known::Nothing => result
-            .help("data is a .npz file, IMAGES,LABELS (idx files), or a folder with them")
-            .bad_input(),
+        Known::Array => result.bad_input(),
+        Known::Nothing => result.help(FORMS).bad_input(),
     }
 }
 
@@ -286,7 +319,7 @@ fn by_field(file: String, mut arrays: BTreeMap<String, Tensor>, reader: &mut Rea
             let help = format!("name the fields after the model's inputs, and the labels \"{LABEL_FIELD}\"");
             return Err(Failure::bad_input(message).help(help).into());
         };
-        by_input.push((input.clone(), raw));
+        by_input.push((input.clone(), Images::InMemory(raw)));
     }
     let labels = arrays.remove(LABEL_FIELD);
     if !arrays.is_empty() {

@@ -60,8 +60,8 @@ impl Dataset for Synthetic {
         self.len
     }
 
-    fn has_labels(&self) -> bool {
-        false
+    fn labels(&self) -> Option<Vec<i64>> {
+        None
     }
 
     /// Noise is not augmented: it has no left and right.

@@ -19,6 +19,7 @@ use anyhow::Result;
 use lsqc_passes::ir::Tensor;
 
 pub use error::EngineError;
+pub(crate) use guard::quietly;
 pub use select::{EngineChoice, Selected, select, select_among};
 pub use tract::TractEngine;
 

@@ -4,11 +4,13 @@
 //! when a field changes its meaning or goes; new fields do not change it. Two runs with the same input, seed, engine and threads write
 //! the same report but for `timing`: no paths, no dates elsewhere. Numbers that could not be had are `null`.
 
+mod data;
 mod layer;
 mod run;
 mod stats;
 mod table;
 
+pub use data::{ClassCount, DATA_SCHEMA_VERSION, DataReport, InputSummary};
 pub use layer::{Layer, LayerProof, Note, Proof, Site, TensorReport};
 pub use run::{
     Data, DataOrigin, Engine, File, Gate, GateOutcome, LossPoint, Output, OutputRole, Phase, Settings, Sizes, Status, TestSet,

@@ -115,7 +115,7 @@ part! {
     Data {
         /// Where samples came from.
         origin: DataOrigin,
-        /// The files that were read, in that order.
+        /// The files that were read, in that order; one entry for all images of a folder.
         files: Vec<File>,
         /// Samples that were calibrated and trained on.
         train_samples: u64,

@@ -211,7 +211,7 @@ fn table_shows_what_matters() {
 }
 
 /// What in `value` does not fit `schema`: the part of JSON Schema that the generated schema uses.
-fn problems(value: &Value, schema: &Value, root: &Value, at: &str) -> Vec<String> {
+pub(super) fn problems(value: &Value, schema: &Value, root: &Value, at: &str) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(target) = schema["$ref"].as_str() {
         found.extend(problems(

@@ -76,7 +76,7 @@ pub(super) fn step(
             emitted: None,
         });
     }
-    let limit = tune::memory::machine_bytes().map_or(u64::MAX, |bytes| bytes / 2);
+    let limit = crate::machine::memory_bytes().map_or(u64::MAX, |bytes| bytes / 2);
     let graph = loop {
         let graph = tune::assemble(compiler, initial, float, sites, &step_plan)?;
         let needed = tune::memory::peak_bytes(&graph.model.graph);

@@ -50,15 +50,6 @@ fn size(ty: &TensorType) -> u64 {
     ty.dtype.byte_len(count).unwrap_or(0) as u64
 }
 
-/// The machine's memory in bytes, where the system tells it.
-#[must_use]
-pub fn machine_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    kilobytes.checked_mul(1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
