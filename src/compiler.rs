@@ -9,7 +9,7 @@ use lsqc_passes::onnx::{OwnOps, WriteOptions};
 use lsqc_passes::pass::{self, Evaluator, Failed, Note, Pass, PassCx, PassRun};
 use lsqc_passes::text;
 
-use crate::engine::{Engine, LoadOptions, QdqFusion, Tensors, TractEngine};
+use crate::engine::{CpuFallback, Engine, LoadOptions, QdqFusion, Tensors, TractEngine};
 use crate::failure::{Classify, Failure};
 
 /// Computes constants with the embedded engine.
@@ -42,6 +42,7 @@ impl LoadOptions {
             threads: 1,
             qdq_fusion: QdqFusion::Default,
             state: Vec::new(),
+            cpu_fallback: CpuFallback::Allowed,
             optimized_model: None,
         }
     }

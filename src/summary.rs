@@ -309,6 +309,13 @@ fn proof(frame: &Frame, outcome: &Outcome) -> Proof {
     if frame.engine.quant_precision() {
         remarks.push("this CPU's fast 8-bit sums saturate at 16 bits: session.x64quantprecision=1 was set".to_owned());
     }
+    let Selected { engine, judge, .. } = frame.engine;
+    if engine.name() != judge.name() {
+        remarks.push(format!(
+            "the proof and the measurement ran on {}, which the integer model is made for",
+            judge.version()
+        ));
+    }
     Proof {
         images: outcome.proof.samples as u64,
         layers: outcome.proof.sites.iter().map(layer).collect(),

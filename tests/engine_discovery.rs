@@ -173,17 +173,52 @@ fn a_bad_library_that_was_only_found_leaves_tract() {
 }
 
 #[test]
+fn for_cuda_a_library_with_its_provider_is_taken() {
+    let install = "`pip install \"onnxruntime-gpu[cuda,cudnn]\"`";
+    let nothing = || search(None, &Surroundings::default());
+    let error = select_among(EngineChoice::OrtCuda, nothing).expect_err("there is none");
+    assert!(
+        matches!(error.downcast_ref(), Some(EngineError::NotFound { .. })),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains(install), "{error}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let [plain, with_provider] = ["plain", "with_provider"].map(|name| folder.path().join(name));
+    for folder in [&plain, &with_provider] {
+        std::fs::create_dir(folder).expect("made");
+        stand_in(folder, "onnxruntime", "1.16.0");
+    }
+    let around = Surroundings {
+        system: vec![plain, with_provider.clone()],
+        ..Surroundings::default()
+    };
+    let error = select_among(EngineChoice::OrtCuda, || search(None, &around)).expect_err("neither has it");
+    assert!(matches!(error.downcast_ref(), Some(EngineError::Cuda { .. })), "{error:?}");
+    for part in ["plain", "has no CUDA provider", "found in the system's library path", install] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    touch(&with_provider.join("libonnxruntime_providers_cuda.so"));
+    let error = select_among(EngineChoice::OrtCuda, || search(None, &around)).expect_err("it is too old");
+    assert!(
+        matches!(error.downcast_ref(), Some(EngineError::Library { path, .. }) if path.starts_with(&with_provider)),
+        "{error:?}"
+    );
+}
+
+#[test]
 fn engines_are_named_as_the_flag_names_them() {
     for (text, choice) in [
         ("auto", EngineChoice::Auto),
         ("tract", EngineChoice::Tract),
         ("ort", EngineChoice::Ort),
+        ("ort-cuda", EngineChoice::OrtCuda),
     ] {
         assert_eq!(text.parse(), Ok(choice));
     }
     assert_eq!(
         "cuda".parse::<EngineChoice>(),
-        Err("`cuda` is not an engine; there are auto, tract and ort".to_string())
+        Err("`cuda` is not an engine; there are auto, tract, ort and ort-cuda".to_string())
     );
 }
 

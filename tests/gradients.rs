@@ -4,11 +4,12 @@
 //! graph is, runs in single precision on an engine. The same loss, widened to double precision, gives central differences.
 
 mod engine_support;
+mod sample_support;
 
 use lsqc::engine::tract::TractEngine;
 use lsqc::engine::{Engine, Session, Tensors};
 use lsqc_passes::analyze::INFER_TYPES;
-use lsqc_passes::ir::{Graph, Model, Op, OpsetImport, Remainder, Role, Tensor, TensorType};
+use lsqc_passes::ir::{Model, Tensor};
 use lsqc_passes::legalize::LEGALIZE;
 use lsqc_passes::lower::WIDEN_TO_DOUBLE;
 use lsqc_passes::onnx::{WriteOptions, write};
@@ -16,6 +17,7 @@ use lsqc_passes::ops::sample::Sample;
 use lsqc_passes::ops::{self, Gradient, OpEntry};
 use lsqc_passes::pass::{NoEvaluator, Pass, PassCx, run_quietly};
 use lsqc_passes::train::DIFFERENTIATE;
+use sample_support::with_loss;
 
 /// Half the distance of a central difference. Its error is a third of its square times the third derivative; elements of samples are
 /// farther apart than it, so that no maximum changes its place.
@@ -131,72 +133,6 @@ fn doubles(tensor: &Tensor, moved: Option<(usize, f64)>) -> Tensor {
         values[index] += by;
     }
     Tensor::new(tensor.shape(), values)
-}
-
-/// The sample's node, the loss ⟨r, y⟩ of its first result, and what to feed.
-fn with_loss(entry: &OpEntry, sample: &Sample) -> Result<(Model, Tensors), String> {
-    let mut graph = Graph::new("sample");
-    let mut feeds = Tensors::new();
-    let mut inputs = Vec::new();
-    for (index, operand) in sample.inputs.iter().enumerate() {
-        let Some(operand) = operand else {
-            inputs.push(None);
-            continue;
-        };
-        let (name, tensor) = (format!("x{index}"), operand.tensor.clone());
-        let value = if operand.varies {
-            let ty = TensorType::fixed(tensor.dtype(), tensor.shape());
-            let input = graph.add_input(&name, Some(ty), None).map_err(|error| error.to_string())?;
-            graph[input].role = Role::Parameter;
-            feeds.insert(name, tensor);
-            input
-        } else {
-            graph.add_constant(&name, tensor)
-        };
-        inputs.push(Some(value));
-    }
-    let results: Vec<String> = (0..sample.results).map(|index| format!("y{index}")).collect();
-    let results: Vec<&str> = results.iter().map(String::as_str).collect();
-    let op = Op {
-        domain: entry.domain.into(),
-        name: entry.name.into(),
-    };
-    let y = graph.insert_many(op, &inputs, sample.attributes.clone(), &results)[0];
-    // r needs the shape of y.
-    graph.add_output(y);
-    let mut model = Model {
-        ir_version: 8,
-        opset_imports: vec![OpsetImport {
-            domain: String::new(),
-            version: 17,
-            remainder: Remainder::new(),
-        }],
-        metadata: vec![],
-        graph,
-        remainder: Remainder::new(),
-    };
-    run_quietly(&[&INFER_TYPES], &mut model, &mut PassCx::new(&NoEvaluator)).map_err(|error| error.to_string())?;
-    let graph = &mut model.graph;
-    let shape = graph[y].shape().ok_or("the type rule does not tell the shape")?;
-    let r = graph.add_constant("r", weights(&shape));
-    let weighted = graph.insert(Op::onnx("Mul"), &[y, r], vec![], "weighted");
-    let no_axes = vec![lsqc_passes::ir::Attribute::new("keepdims", 0)];
-    let loss = graph.insert(Op::onnx("ReduceSum"), &[weighted], no_axes, "loss");
-    graph[loss].role = Role::Loss;
-    graph.set_outputs(vec![loss]);
-    Ok((model, feeds))
-}
-
-/// Distinct numbers of both signs, none near 0: with equal ones, a gradient that is off by a permutation would pass.
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
-fn weights(shape: &[usize]) -> Tensor {
-    let count: usize = shape.iter().product();
-    let values = (0..count).map(|index| {
-        let t = (index as f64 * 0.754_877_666_246_692_7 + 0.3).fract();
-        let sign = if index % 3 == 0 { -1.0 } else { 1.0 };
-        (sign * (0.2 + t)) as f32
-    });
-    Tensor::new(shape, values.collect())
 }
 
 fn load(engine: &dyn Engine, mut model: Model, passes: &[&'static Pass]) -> Result<Box<dyn Session>, String> {

@@ -4,26 +4,17 @@
 //! from one state, on batches for which they choose the same level everywhere. Without quantizers they run side by side.
 
 mod engine_support;
-
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+mod step_support;
 
 use engine_support::{engines, numbers};
-use lsqc::calibrate;
-use lsqc::compiler::{Compiler, serialize};
-use lsqc::config::{Flags, Plan};
-use lsqc::data::{self, Batch, Dataset};
-use lsqc::engine::{Engine, LoadOptions, QdqFusion, Tensors};
-use lsqc::model_file;
-use lsqc::run::{classes, model_inputs};
-use lsqc::terminal::{Terminal, Verbosity};
-use lsqc::tune::{self, BnMode, Gradients, StepGraph, StepPlan};
-use lsqc_passes::ir::{Model, Role, Tensor};
+use lsqc::compiler::serialize;
+use lsqc::engine::{Engine, LoadOptions, Tensors};
+use lsqc::tune::{Gradients, StepGraph};
+use lsqc_passes::ir::Role;
 use lsqc_passes::onnx::OwnOps;
-use lsqc_passes::pipelines;
-use lsqc_passes::quantize::{Bits, FLIP_GAMMAS, QuantizePlan, SET_STEPS, Sites, StepInit};
-use lsqc_passes::train::{Loss, names};
+use lsqc_passes::quantize::Sites;
+use lsqc_passes::train::names;
+use step_support::{Bench, options};
 
 const FIXTURES: [&str; 2] = ["resnet20", "mobilenet"];
 const STEPS: usize = 20;
@@ -73,7 +64,8 @@ fn without_quantizers_twenty_losses_agree() {
 fn with_quantizers_single_steps_agree() {
     for fixture in FIXTURES {
         let mut bench = Bench::new(fixture, STEP_BATCH, STEP_LEARNING_RATE);
-        let (quantized, sites) = bench.quantized();
+        let engines = engines();
+        let (quantized, sites) = bench.quantized(engines.last().expect("tract is always there").as_ref());
         let graph = bench.assemble(&quantized, &sites, Gradients::Outputs);
         let codes: Vec<String> = (graph.model.graph.outputs().iter())
             .filter(|&&output| matches!(graph.model.graph[output].role, Role::Code(_)))
@@ -81,7 +73,6 @@ fn with_quantizers_single_steps_agree() {
             .collect();
         assert!(!codes.is_empty(), "the graph shows its levels");
         let bytes = serialize(&graph.model, OwnOps::Refuse).expect("it is written");
-        let engines = engines();
         let mut sessions: Vec<_> = (engines.iter())
             .map(|engine| (engine.name(), engine.load(&bytes, &options()).expect("it loads")))
             .collect();
@@ -157,109 +148,4 @@ fn losses(engine: &dyn Engine, graph: &StepGraph, bench: &Bench) -> Vec<f64> {
     (0..STEPS)
         .map(|number| numbers(&session.step(&bench.feeds(number)).expect("it steps"), names::LOSS)[0])
         .collect()
-}
-
-fn options() -> LoadOptions {
-    LoadOptions {
-        qdq_fusion: QdqFusion::Off,
-        ..LoadOptions::plain()
-    }
-}
-
-/// A fixture, its data, and the compiler.
-struct Bench {
-    compiler: Compiler,
-    float: Model,
-    train: Arc<dyn Dataset>,
-    batch: usize,
-    rate: f32,
-}
-
-impl Bench {
-    fn new(fixture: &str, batch: usize, rate: f32) -> Bench {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        // The plan refuses outputs that could not be written; nothing is.
-        let flags = Flags {
-            model: root.join(format!("fixtures/fashion-{fixture}/model.onnx")),
-            output: Some(PathBuf::from("unwritten.onnx")),
-            ..Flags::default()
-        };
-        let plan = Plan::new(&flags).expect("the fixture has its settings");
-        let mut compiler = Compiler::default();
-        let mut float = model_file::read(&plan.model).expect("it is read").model;
-        compiler
-            .run(pipelines::SIMPLIFY, &mut float, |_| (), |_| ())
-            .expect("it is simplified");
-        compiler
-            .run(&[&FLIP_GAMMAS], &mut float, |_| (), |_| ())
-            .expect("filters are flipped");
-        let data = data::open(&plan.data, &model_inputs(&float), classes(&float), plan.seed).expect("it has data");
-        Bench {
-            compiler,
-            float,
-            train: data.train,
-            batch,
-            rate,
-        }
-    }
-
-    /// The network in 3 bits, its steps set.
-    fn quantized(&mut self) -> (Model, Sites) {
-        let mut model = self.float.clone();
-        let plan = QuantizePlan {
-            bits: Bits {
-                weight: 3,
-                activation: 3,
-            },
-            ..QuantizePlan::default()
-        };
-        let sites: Sites = self
-            .compiler
-            .run(
-                pipelines::QUANTIZE,
-                &mut model,
-                |cx| cx.set(plan),
-                |cx| cx.take().unwrap_or_default(),
-            )
-            .expect("quantizers are placed");
-        let engines = engines();
-        let engine = engines.last().expect("tract is always there").as_ref();
-        let (init, terminal) = (StepInit::Lsq, Terminal::new(Verbosity::Quiet));
-        let calibration =
-            calibrate::calibrate(&self.float, &sites, &self.train, engine, &options(), init, &terminal).expect("it calibrates");
-        let prepare = |cx: &mut lsqc_passes::pass::PassCx| {
-            cx.set(calibration.steps);
-            cx.set(init);
-        };
-        self.compiler
-            .run(&[&SET_STEPS], &mut model, prepare, |_| ())
-            .expect("steps are set");
-        (model, sites)
-    }
-
-    fn assemble(&mut self, student: &Model, sites: &Sites, gradients: Gradients) -> StepGraph {
-        let shapes: BTreeMap<String, Vec<usize>> = (self.batch(0).inputs.iter())
-            .map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()))
-            .collect();
-        let plan = StepPlan {
-            shapes,
-            loss: Loss::Both,
-            bn: BnMode::Batch,
-            weight_decay: None,
-            gradients,
-        };
-        tune::assemble(&mut self.compiler, student, &self.float, sites, &plan).expect("it is assembled")
-    }
-
-    fn batch(&self, number: usize) -> Batch {
-        let samples: Vec<usize> = (number * self.batch..(number + 1) * self.batch).collect();
-        self.train.batch(&samples, None).expect("the data has them")
-    }
-
-    fn feeds(&self, number: usize) -> Tensors {
-        let Batch { mut inputs, labels, .. } = self.batch(number);
-        inputs.extend(labels.map(|labels| (names::LABEL.to_owned(), labels)));
-        inputs.insert(names::LEARNING_RATE.to_owned(), Tensor::scalar(self.rate));
-        inputs
-    }
 }

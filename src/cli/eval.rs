@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{ArgAction, Args};
 use serde::Serialize;
 
-use super::{choose_engine, read_preprocessing};
+use super::{Purpose, choose_engine, read_preprocessing};
 use crate::config::{DataFlags, EngineFlags, check_model, data_spec};
 use crate::engine::LoadOptions;
 use crate::failure::{Classify, Failure};
@@ -66,7 +66,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     }
     let terminal = Terminal::new(if args.quiet { Verbosity::Quiet } else { Verbosity::Normal });
     let plan = settings.engine(&args.engine);
-    let engine = choose_engine(&plan, &terminal)?;
+    let engine = choose_engine(&plan, Purpose::Measure, &terminal)?;
     let ModelFile { model, warnings, .. } = model_file::read(&args.model)?;
     read_preprocessing(&model, &mut spec)?;
     let data = crate::data::open_test(&spec, &model_inputs(&model), classes(&model))?;

@@ -63,12 +63,23 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// What an engine is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Training, and what belongs to it.
+    Train,
+    /// Measurement alone: `auto` stays on the CPU, which integer models are made for.
+    Measure,
+}
+
 /// Takes the engine that is asked for and says which, and why.
-fn choose_engine(plan: &EnginePlan, terminal: &Terminal) -> Result<Selected> {
+fn choose_engine(plan: &EnginePlan, purpose: Purpose, terminal: &Terminal) -> Result<Selected> {
     let choice = match plan.choice {
+        config::EngineChoice::Auto if purpose == Purpose::Measure => engine::EngineChoice::AutoCpu,
         config::EngineChoice::Auto => engine::EngineChoice::Auto,
         config::EngineChoice::Tract => engine::EngineChoice::Tract,
         config::EngineChoice::Ort => engine::EngineChoice::Ort,
+        config::EngineChoice::OrtCuda => engine::EngineChoice::OrtCuda,
     };
     let engine = engine::select(choice, plan.ort_lib.as_deref())?;
     terminal.note(format!("engine: {} ({})", engine.engine.describe(), engine.reason));

@@ -9,7 +9,7 @@ use lsqc_passes::ir::{Model, Tensor};
 use lsqc_passes::onnx::{OwnOps, check_opset};
 use lsqc_passes::pipelines;
 
-use super::{choose_engine, simplify};
+use super::{Purpose, choose_engine, simplify};
 use crate::compiler::{Compiler, serialize};
 use crate::config::{Flags, Plan};
 use crate::data::FileDigest;
@@ -50,7 +50,7 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     let start = Instant::now();
     let plan = Plan::new(&args.flags)?;
     let terminal = Terminal::new(plan.verbosity);
-    let engine = choose_engine(&plan.engine, &terminal)?;
+    let engine = choose_engine(&plan.engine, Purpose::Train, &terminal)?;
     let ModelFile { model, warnings, bytes } = model_file::read(&plan.model)?;
     let input = FileDigest::of(&plan.model, &bytes);
     let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();

@@ -82,13 +82,15 @@ choice! {
 choice! {
     /// What runs graphs.
     EngineChoice {
-        /// ONNX Runtime if it is found, else tract
+        /// ONNX Runtime if it is found, on CUDA if that works, else tract
         #[default]
         Auto = "auto",
         /// The embedded engine
         Tract = "tract",
-        /// ONNX Runtime
+        /// ONNX Runtime on the CPU
         Ort = "ort",
+        /// ONNX Runtime on an NVIDIA GPU
+        OrtCuda = "ort-cuda",
     }
 }
 

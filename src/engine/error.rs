@@ -12,11 +12,13 @@ use std::path::PathBuf;
 pub enum EngineError {
     /// No ONNX Runtime library was found.
     #[error(
-        "no ONNX Runtime library was found; `pip install onnxruntime` puts one where lsqc looks, `--ort-lib FILE` names one, and \
+        "no ONNX Runtime library was found; {install} puts one where lsqc looks, `--ort-lib FILE` names one, and \
          `--engine tract` needs none\nlooked in: {}",
         looked_in.join("\n           ")
     )]
     NotFound {
+        /// The command that installs what was asked for.
+        install: &'static str,
         /// The places, as sentences.
         looked_in: Vec<String>,
     },
@@ -28,6 +30,18 @@ pub enum EngineError {
         /// Why this file was tried.
         why: String,
         /// What is wrong with it.
+        cause: String,
+        /// What the user can do.
+        cure: String,
+    },
+    /// An ONNX Runtime was found or named, but it does not run on CUDA here.
+    #[error("the ONNX Runtime at {} does not run on CUDA: {cause} ({why}); {cure}", path.display())]
+    Cuda {
+        /// The library.
+        path: PathBuf,
+        /// Why this file was tried.
+        why: String,
+        /// What is missing, or fails.
         cause: String,
         /// What the user can do.
         cure: String,

@@ -44,6 +44,15 @@ pub enum QdqFusion {
     Off,
 }
 
+/// May an engine run on the CPU what its device has no kernel for? Engines that run on the CPU have no other device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpuFallback {
+    /// It may, and copies tensors there and back.
+    Allowed,
+    /// It refuses such a model.
+    Refused,
+}
+
 /// How a model is loaded.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
@@ -53,6 +62,8 @@ pub struct LoadOptions {
     pub qdq_fusion: QdqFusion,
     /// State that [`Session::step`] carries from one call to the next; empty for a pure function.
     pub state: Vec<StateBinding>,
+    /// Whether single nodes may leave the engine's device.
+    pub cpu_fallback: CpuFallback,
     /// Where the engine writes the graph as it optimised it, if it can.
     pub optimized_model: Option<std::path::PathBuf>,
 }
@@ -73,6 +84,11 @@ pub trait Engine: Send + Sync {
     /// The ops of the domain `lsqc` that it computes itself.
     fn native_ops(&self) -> Vec<&'static str> {
         Vec::new()
+    }
+
+    /// The bytes of its device's memory, where that is not the machine's.
+    fn device_bytes(&self) -> Option<u64> {
+        None
     }
 
     /// Loads a serialised `ModelProto`.

@@ -14,13 +14,17 @@ use super::{Engine, EngineError};
 /// What `--engine` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineChoice {
-    /// ONNX Runtime if a usable library is found, else tract.
+    /// ONNX Runtime if a usable library is found, on CUDA if that works; else tract.
     #[default]
     Auto,
+    /// The same, but never on CUDA.
+    AutoCpu,
     /// The embedded engine.
     Tract,
-    /// ONNX Runtime, or an error.
+    /// ONNX Runtime on the CPU, or an error.
     Ort,
+    /// ONNX Runtime on CUDA, or an error.
+    OrtCuda,
 }
 
 impl FromStr for EngineChoice {
@@ -31,7 +35,8 @@ impl FromStr for EngineChoice {
             "auto" => Ok(EngineChoice::Auto),
             "tract" => Ok(EngineChoice::Tract),
             "ort" => Ok(EngineChoice::Ort),
-            _ => Err(format!("`{text}` is not an engine; there are auto, tract and ort")),
+            "ort-cuda" => Ok(EngineChoice::OrtCuda),
+            _ => Err(format!("`{text}` is not an engine; there are auto, tract, ort and ort-cuda")),
         }
     }
 }
@@ -39,8 +44,11 @@ impl FromStr for EngineChoice {
 /// An engine, and why it was taken.
 #[derive(Clone)]
 pub struct Selected {
-    /// The engine.
+    /// The engine: calibration, training.
     pub engine: Arc<dyn Engine>,
+    /// The engine of the proof and of measurement. It is the same, but for CUDA: the integer model is made for ONNX Runtime's CPU provider,
+    /// and CUDA's computes it in floats.
+    pub judge: Arc<dyn Engine>,
     /// Why, as a sentence for the user.
     pub reason: String,
 }
@@ -49,7 +57,7 @@ impl Selected {
     /// Does the engine run fused quantized operators with its precise kernels because this CPU's fast ones saturate? The report says so.
     #[must_use]
     pub fn quant_precision(&self) -> bool {
-        self.engine.name() == "ort" && needs_quant_precision()
+        self.judge.name() == "ort" && needs_quant_precision()
     }
 }
 
@@ -80,13 +88,25 @@ pub fn select_among(choice: EngineChoice, search: impl FnOnce() -> Search) -> Re
         return Ok(tract("--engine tract asks for it".to_string()));
     }
     let found = search();
+    if choice == EngineChoice::OrtCuda {
+        let engine = OrtEngine::find_cuda_among(&found)?;
+        let reason = format!("--engine ort-cuda asks for it, and ONNX Runtime was {}", engine.why());
+        return Ok(cuda(engine, reason));
+    }
     match OrtEngine::find_among(&found) {
+        Ok(engine) if choice == EngineChoice::Auto && engine.has_cuda_provider() => Ok(match engine.on_cuda() {
+            Ok(on_cuda) => {
+                let reason = format!("ONNX Runtime was {}, and CUDA works", engine.why());
+                cuda(on_cuda, reason)
+            }
+            Err(error) => {
+                let reason = format!("ONNX Runtime was {}; not on CUDA: {error}", engine.why());
+                cpu(engine, reason)
+            }
+        }),
         Ok(engine) => {
             let reason = format!("ONNX Runtime was {}", engine.why());
-            Ok(Selected {
-                engine: Arc::new(engine),
-                reason,
-            })
+            Ok(cpu(engine, reason))
         }
         Err(error) if choice == EngineChoice::Ort || found.candidates.iter().any(|candidate| candidate.named) => {
             Err(error.into())
@@ -99,8 +119,25 @@ pub fn select_among(choice: EngineChoice, search: impl FnOnce() -> Search) -> Re
 }
 
 fn tract(reason: String) -> Selected {
+    one(Arc::new(TractEngine), reason)
+}
+
+fn cpu(engine: OrtEngine, reason: String) -> Selected {
+    one(Arc::new(engine), reason)
+}
+
+fn cuda(engine: OrtEngine, reason: String) -> Selected {
     Selected {
-        engine: Arc::new(TractEngine),
+        judge: Arc::new(engine.on_cpu()),
+        engine: Arc::new(engine),
+        reason,
+    }
+}
+
+fn one(engine: Arc<dyn Engine>, reason: String) -> Selected {
+    Selected {
+        judge: Arc::clone(&engine),
+        engine,
         reason,
     }
 }

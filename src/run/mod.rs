@@ -134,8 +134,8 @@ pub fn quantize(
         engine,
         threads,
     } = prepared;
-    let engine: Arc<dyn Engine> = engine.engine;
-    let engine = engine.as_ref();
+    let Selected { engine, judge, .. } = engine;
+    let (engine, judge): (&dyn Engine, &dyn Engine) = (engine.as_ref(), judge.as_ref());
     let options = LoadOptions {
         threads,
         qdq_fusion: QdqFusion::Off,
@@ -251,7 +251,7 @@ pub fn quantize(
         sites: &levels.0,
     };
     let proof = clock.stage("proof", || {
-        verify::prove(compiler, &pair, &data.test, plan.proof_images, engine, &options, terminal)
+        verify::prove(compiler, &pair, &data.test, plan.proof_images, judge, &options, terminal)
     })?;
     if let Some(broken) = proof.broken() {
         return Err(Failure::new(
@@ -274,7 +274,7 @@ pub fn quantize(
         ..options.clone()
     };
     let measure =
-        |model: &Model, options: &LoadOptions, label: &str| metric::scores(model, &data.test, engine, options, label, terminal);
+        |model: &Model, options: &LoadOptions, label: &str| metric::scores(model, &data.test, judge, options, label, terminal);
     let scores = clock.stage("measurement", || {
         Ok([
             measure(&float, &integer, "measure float")?,

@@ -35,7 +35,8 @@ pub(super) struct Step {
     pub emitted: Option<StepGraph>,
 }
 
-/// Makes the step graph. The batch is halved until what a step holds fits half of the machine's memory.
+/// Makes the step graph. The batch is halved until what a step holds fits half of the memory that the engine has: its device's, or the
+/// machine's.
 pub(super) fn step(
     wish: &StepWish,
     compiler: &mut Compiler,
@@ -76,7 +77,11 @@ pub(super) fn step(
             emitted: None,
         });
     }
-    let limit = crate::machine::memory_bytes().map_or(u64::MAX, |bytes| bytes / 2);
+    let (memory, whose) = match engine.device_bytes() {
+        Some(bytes) => (Some(bytes), "GPU"),
+        None => (crate::machine::memory_bytes(), "machine"),
+    };
+    let limit = memory.map_or(u64::MAX, |bytes| bytes / 2);
     let graph = loop {
         let graph = tune::assemble(compiler, initial, float, sites, &step_plan)?;
         let needed = tune::memory::peak_bytes(&graph.model.graph);
@@ -86,7 +91,7 @@ pub(super) fn step(
         batch /= 2;
         step_plan.shapes = step_shapes(data, batch)?;
         warnings.push(format!(
-            "a step of {} samples would hold about {} MB, more than half of the machine's memory: the batch is {batch}",
+            "a step of {} samples would hold about {} MB, more than half of the {whose}'s memory: the batch is {batch}",
             batch * 2,
             needed >> 20
         ));

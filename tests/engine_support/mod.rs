@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use lsqc::engine::ort::OrtEngine;
 use lsqc::engine::tract::TractEngine;
-use lsqc::engine::{Engine, EngineError, LoadOptions, QdqFusion, StateBinding, Tensors};
+use lsqc::engine::{CpuFallback, Engine, EngineError, LoadOptions, QdqFusion, StateBinding, Tensors};
 use lsqc_passes::ir::{DType, Tensor};
 
-/// tract, and ONNX Runtime where the environment has it; demanded if LSQC_REQUIRE_ORT is 1.
+/// tract, and ONNX Runtime where the environment has it; demanded if LSQC_REQUIRE_ORT is 1. If LSQC_TEST_CUDA is 1, on CUDA too: it takes a
+/// machine with a GPU, where numbers can be compared.
 pub fn engines() -> Vec<Box<dyn Engine>> {
     let mut engines: Vec<Box<dyn Engine>> = vec![Box::new(TractEngine)];
     let local = || {
@@ -28,7 +29,12 @@ pub fn engines() -> Vec<Box<dyn Engine>> {
     };
     let file = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).or_else(local);
     match file.as_deref().map(|file| OrtEngine::find(Some(file))) {
-        Some(Ok(engine)) => engines.push(Box::new(engine)),
+        Some(Ok(engine)) => {
+            let cuda = std::env::var("LSQC_TEST_CUDA").is_ok_and(|value| value == "1");
+            let cuda = cuda.then(|| engine.on_cuda().unwrap_or_else(|error| panic!("{error}")));
+            engines.push(Box::new(engine));
+            engines.extend(cuda.map(|cuda| Box::new(cuda) as Box<dyn Engine>));
+        }
         Some(Err(error)) => panic!("{error}"),
         None if std::env::var("LSQC_REQUIRE_ORT").is_ok_and(|value| value == "1") => {
             panic!("LSQC_REQUIRE_ORT is 1, but neither ORT_DYLIB_PATH nor .venv has an ONNX Runtime")
@@ -50,6 +56,7 @@ pub fn options(state: &[(&str, &str)]) -> LoadOptions {
                 next: (*next).to_string(),
             })
             .collect(),
+        cpu_fallback: CpuFallback::Allowed,
         optimized_model: None,
     }
 }

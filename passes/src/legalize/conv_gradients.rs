@@ -1,7 +1,8 @@
 //! Gradients of a convolution.
 //!
 //! ∂X: a 1x1 window of stride 1 is a Conv with the weight's channels swapped; any other is ConvTranspose, whose `output_padding` is what the
-//! strides leave over at the end.
+//! strides leave over at the end. Its pads are alike at both ends of an axis, and what differs is sliced off: ONNX Runtime's CUDA provider
+//! has no kernel for others.
 //!
 //! ∂W, tap by tap: with X_t the slice of the padded input that meets tap t, ∂W_t = Σ_n ∂Y_n · X_{t,n}ᵀ over the maps' positions. Without
 //! groups the images stand behind one another, channels first, so that the sum is inside one Gemm; with groups it is a product for each
@@ -11,6 +12,7 @@ use super::operand;
 use super::taps::Taps;
 use crate::ir::{Attribute, Node, Op, ValueId};
 use crate::ops::build::{Build, KeepDims, as_i64};
+use crate::ops::window::Window;
 
 /// `ConvGradInput(∂Y, W) → ∂X`.
 pub(super) fn input(build: &mut Build, node: &Node) -> Result<Vec<ValueId>, String> {
@@ -43,11 +45,30 @@ pub(super) fn input(build: &mut Build, node: &Node) -> Result<Vec<ValueId>, Stri
     if rest.iter().any(|&rest| rest < 0) {
         return Err("its result is larger than its window allows".to_owned());
     }
-    let mut attributes = window.attributes();
+    let common: Vec<usize> = (window.pads_begin.iter().zip(&window.pads_end))
+        .map(|(&begin, &end)| begin.min(end))
+        .collect();
+    let even = Window {
+        pads_begin: common.clone(),
+        pads_end: common.clone(),
+        ..window.clone()
+    };
+    let mut attributes = even.attributes();
     attributes.push(Attribute::new("group", as_i64(&[group])[0]));
     attributes.push(Attribute::new("output_padding", rest));
-    let dx = build.node(Op::onnx("ConvTranspose"), &[dy, w], attributes);
-    build.graph[dx].ty = Some(crate::ir::TensorType::fixed(build.dtype(dy), &shape));
+    let mut dx = build.node(Op::onnx("ConvTranspose"), &[dy, w], attributes);
+    let mut extents = shape.clone();
+    for (axis, &common) in common.iter().enumerate() {
+        extents[axis + 2] += window.pads_begin[axis] + window.pads_end[axis] - 2 * common;
+    }
+    build.graph[dx].ty = Some(crate::ir::TensorType::fixed(build.dtype(dy), &extents));
+    for (axis, &common) in common.iter().enumerate() {
+        if window.pads_begin[axis] != window.pads_end[axis] {
+            let begin = window.pads_begin[axis] - common;
+            let [at, begin, end] = [axis + 2, begin, begin + spatial[axis]].map(|extent| as_i64(&[extent])[0]);
+            dx = build.slice(dx, at, begin, end, 1);
+        }
+    }
     Ok(vec![dx])
 }
 

@@ -27,7 +27,7 @@ pub(super) fn dtype(of: TensorElementType) -> Option<DType> {
     TYPES.iter().find(|(_, theirs)| *theirs == of).map(|(ours, _)| *ours)
 }
 
-/// A zeroed tensor of the type and shape of `like`.
+/// A tensor of the type and shape of `like`, zeroed if the CPU can write it.
 pub(super) fn zeros(allocator: &Allocator, like: &Tensor) -> Result<DynTensor> {
     let of = TYPES
         .iter()

@@ -1,4 +1,4 @@
-//! ONNX Runtime, loaded from a library file at run time; its CPU provider.
+//! ONNX Runtime, loaded from a library file at run time; its CPU and CUDA providers.
 //!
 //! Settings, for all sessions: no memory patterns (half the memory, no slower), threads stop spinning between runs, deterministic
 //! kernels, errors only in the log, and the log goes to `tracing`. Stepping sessions are optimised to the EXTENDED level (ALL adds
@@ -7,11 +7,16 @@
 //! On x86 without VNNI the runtime adds products of u8 and s8 in 16 bits, which saturates. There [`QdqFusion::Default`] asks for its
 //! precise, slower kernels: [`needs_quant_precision`] says whether.
 //!
+//! On CUDA ([`OrtEngine::on_cuda`]) every node that the provider has a kernel for runs on the device, the rest on the CPU unless
+//! [`CpuFallback::Refused`]; `cuda.rs` has its settings. State stays in the device's memory from step to step.
+//!
 //! The library is process-wide: the first one that is opened stays, and another one is refused. Tensors of strings and of the types that
 //! [`Element`](lsqc_passes::ir::Element) lacks are refused as feeds and results.
 
 mod convert;
+mod cuda;
 mod library;
+mod nvidia;
 mod operators;
 mod session;
 
@@ -25,16 +30,33 @@ use ort::value::{Outlet, ValueType};
 use super::discover::{Surroundings, search};
 use super::guard::quietly;
 use super::signature::{Port, Signature};
-use super::{Engine, EngineError, LoadOptions, QdqFusion, Session};
+use super::{CpuFallback, Engine, EngineError, LoadOptions, QdqFusion, Session};
 use library::Library;
-use session::OrtSession;
+use nvidia::Gpu;
+pub use session::{OrtSession, StatePlace};
 
-const NAME: &str = "ort";
-
-/// ONNX Runtime with its CPU provider.
+/// ONNX Runtime on one device.
 #[derive(Clone, Debug)]
 pub struct OrtEngine {
     library: Library,
+    device: Device,
+}
+
+/// Where nodes run and state lies.
+#[derive(Clone, Debug)]
+enum Device {
+    Cpu,
+    Cuda(Gpu),
+}
+
+impl Device {
+    /// The engine's name.
+    fn engine(&self) -> &'static str {
+        match self {
+            Device::Cpu => "ort",
+            Device::Cuda(_) => "ort-cuda",
+        }
+    }
 }
 
 impl OrtEngine {
@@ -54,14 +76,67 @@ impl OrtEngine {
         let mut first = None;
         for candidate in &found.candidates {
             match Library::open(&candidate.path, &candidate.why) {
-                Ok(library) => return Ok(OrtEngine { library }),
+                Ok(library) => {
+                    let device = Device::Cpu;
+                    return Ok(OrtEngine { library, device });
+                }
                 Err(error) if candidate.named => return Err(error),
                 Err(error) => first = first.or(Some(error)),
             }
         }
         Err(first.unwrap_or_else(|| EngineError::NotFound {
+            install: "`pip install onnxruntime`",
             looked_in: found.looked_in.clone(),
         }))
+    }
+
+    /// As [`OrtEngine::find_among`], on CUDA: takes the first usable library that has the CUDA provider beside it.
+    ///
+    /// # Errors
+    /// As [`OrtEngine::find_among`]; [`EngineError::Cuda`] if none has the provider, or it does not start.
+    pub fn find_cuda_among(found: &super::discover::Search) -> Result<OrtEngine, EngineError> {
+        let Some(first) = found.candidates.first() else {
+            return Err(EngineError::NotFound {
+                install: cuda::INSTALL,
+                looked_in: found.looked_in.clone(),
+            });
+        };
+        let mut with_provider = found.clone();
+        // One that the user named is opened in any case: its own fault comes first.
+        with_provider
+            .candidates
+            .retain(|candidate| candidate.named || cuda::is_beside(&candidate.path));
+        if with_provider.candidates.is_empty() {
+            return Err(cuda::lacking(&first.path, &first.why));
+        }
+        OrtEngine::find_among(&with_provider)?.on_cuda()
+    }
+
+    /// The same library on CUDA.
+    ///
+    /// # Errors
+    /// [`EngineError::Cuda`], if the provider is missing or does not start.
+    pub fn on_cuda(&self) -> Result<OrtEngine, EngineError> {
+        let gpu = cuda::start(&self.library)?;
+        Ok(OrtEngine {
+            library: self.library.clone(),
+            device: Device::Cuda(gpu),
+        })
+    }
+
+    /// The same library on the CPU.
+    #[must_use]
+    pub fn on_cpu(&self) -> OrtEngine {
+        OrtEngine {
+            library: self.library.clone(),
+            device: Device::Cpu,
+        }
+    }
+
+    /// Does the library come with the CUDA provider? Whether it starts is another matter.
+    #[must_use]
+    pub fn has_cuda_provider(&self) -> bool {
+        cuda::is_beside(&self.library.path)
     }
 
     /// How the library was found, as part of a sentence.
@@ -86,11 +161,15 @@ pub fn needs_quant_precision() -> bool {
 
 impl Engine for OrtEngine {
     fn name(&self) -> &'static str {
-        NAME
+        self.device.engine()
     }
 
     fn version(&self) -> String {
-        format!("ONNX Runtime {} (CPU)", self.library.version)
+        let version = &self.library.version;
+        match &self.device {
+            Device::Cpu => format!("ONNX Runtime {version} (CPU)"),
+            Device::Cuda(gpu) => format!("ONNX Runtime {version} (CUDA, {})", gpu.name),
+        }
     }
 
     fn describe(&self) -> String {
@@ -98,23 +177,40 @@ impl Engine for OrtEngine {
     }
 
     fn native_ops(&self) -> Vec<&'static str> {
-        super::kernels::NATIVE.iter().map(|op| op.name).collect()
+        match &self.device {
+            Device::Cpu => super::kernels::NATIVE.iter().map(|op| op.name).collect(),
+            Device::Cuda(_) => Vec::new(),
+        }
+    }
+
+    fn device_bytes(&self) -> Option<u64> {
+        match &self.device {
+            Device::Cpu => None,
+            Device::Cuda(gpu) => Some(gpu.memory),
+        }
     }
 
     fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn Session>> {
-        let refuse = |cause: String| EngineError::Refused { engine: NAME, cause };
-        let session =
-            quietly(|| self.build(model, options))
-                .map_err(refuse)?
-                .map_err(|error| match error.downcast::<EngineError>() {
-                    Ok(error) => error,
-                    Err(error) => refuse(format!("{error:#}")),
-                })?;
-        Ok(Box::new(session))
+        Ok(Box::new(self.session(model, options)?))
     }
 }
 
 impl OrtEngine {
+    /// As [`Engine::load`], as the session that it is.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn session(&self, model: &[u8], options: &LoadOptions) -> Result<OrtSession, EngineError> {
+        let engine = self.device.engine();
+        let refuse = |cause: String| EngineError::Refused { engine, cause };
+        quietly(|| self.build(model, options))
+            .map_err(refuse)?
+            .map_err(|error| match error.downcast::<EngineError>() {
+                Ok(error) => error,
+                Err(error) => refuse(format!("{error:#}")),
+            })
+    }
+
     fn build(&self, model: &[u8], options: &LoadOptions) -> Result<OrtSession> {
         let session = self.configure(options)?.commit_from_memory(model)?;
         let signature = Signature {
@@ -122,7 +218,7 @@ impl OrtEngine {
             outputs: session.outputs().iter().map(port).collect::<Result<_>>()?,
         };
         let map = signature.bind(&options.state)?;
-        Ok(OrtSession::new(session, signature, map))
+        Ok(OrtSession::new(session, signature, map, &self.device))
     }
 
     fn configure(&self, options: &LoadOptions) -> Result<SessionBuilder> {
@@ -145,7 +241,14 @@ impl OrtEngine {
             QdqFusion::Default if needs_quant_precision() => builder = builder.with_precise_qmm().map_err(plain)?,
             QdqFusion::Default => {}
         }
-        builder = builder.with_operators(operators::domain()?).map_err(plain)?;
+        if matches!(self.device, Device::Cpu) {
+            builder = builder.with_operators(operators::domain()?).map_err(plain)?;
+        } else {
+            builder = builder.with_execution_providers([cuda::provider()]).map_err(plain)?;
+            if options.cpu_fallback == CpuFallback::Refused {
+                builder = builder.with_disable_cpu_fallback().map_err(plain)?;
+            }
+        }
         if let Some(path) = &options.optimized_model {
             builder = builder.with_optimized_model_path(path).map_err(plain)?;
         }

@@ -1,7 +1,8 @@
-//! A model in ONNX Runtime, and the state of a step in two sets of buffers that swap.
+//! A model in ONNX Runtime, and the state of a step in two sets of buffers that swap, in the memory of the session's device.
 //!
 //! Step k reads set k mod 2 and writes the other. An output is never bound onto its own input: the runtime may read a state input again
-//! after the output that replaces it was written (its Q/DQ pass duplicates nodes).
+//! after the output that replaces it was written (its Q/DQ pass duplicates nodes). Feeds go from the CPU's memory to the device, results
+//! that are not state come back; state does so only where it is set and asked for.
 
 use anyhow::{Context, Result, anyhow};
 use lsqc_passes::ir::Tensor;
@@ -9,17 +10,41 @@ use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, Memory
 use ort::session::{IoBinding, SessionInputValue, SessionOutputs};
 use ort::value::{DynTensor, DynTensorValueType};
 
-use super::NAME;
+use super::Device;
 use super::convert::{from_ort, into_ort, zeros};
+use super::cuda;
 use crate::engine::guard::quietly;
 use crate::engine::signature::{Signature, StateMap, no_state};
 use crate::engine::{EngineError, Session, Tensors};
 
-pub(super) struct OrtSession {
+/// A model in ONNX Runtime.
+pub struct OrtSession {
+    /// Before the session, which its buffers outlive otherwise.
+    state: Option<State>,
     session: ort::session::Session,
     signature: Signature,
     map: StateMap,
-    state: Option<State>,
+    memory: Memory,
+    /// The engine's name.
+    engine: &'static str,
+}
+
+/// Where one tensor of the present state lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatePlace {
+    /// The input that it is the value of.
+    pub name: String,
+    /// The device whose memory it is, in ONNX Runtime's words: `Cpu`, `Cuda`.
+    pub device: String,
+    /// The address there.
+    pub address: usize,
+}
+
+/// Where state lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    Cpu,
+    Cuda,
 }
 
 struct State {
@@ -30,20 +55,34 @@ struct State {
 }
 
 impl OrtSession {
-    pub(super) fn new(session: ort::session::Session, signature: Signature, map: StateMap) -> OrtSession {
+    pub(super) fn new(session: ort::session::Session, signature: Signature, map: StateMap, device: &Device) -> OrtSession {
         OrtSession {
+            state: None,
             session,
             signature,
             map,
-            state: None,
+            memory: match device {
+                Device::Cpu => Memory::Cpu,
+                Device::Cuda(_) => Memory::Cuda,
+            },
+            engine: device.engine(),
         }
     }
 
-    fn fail(cause: &anyhow::Error) -> EngineError {
-        EngineError::Failed {
-            engine: NAME,
-            cause: format!("{cause:#}"),
-        }
+    /// Where the present state lies; nothing before it is set.
+    #[must_use]
+    pub fn state_places(&self) -> Vec<StatePlace> {
+        let set = self.state.as_ref().and_then(|state| state.sets.get(state.turn));
+        let pairs = self.map.pairs.iter().zip(set.into_iter().flatten());
+        pairs
+            .filter_map(|(&(input, _), value)| {
+                Some(StatePlace {
+                    name: self.signature.inputs.get(input)?.name.clone(),
+                    device: value.memory_info().allocation_device().as_str().to_owned(),
+                    address: value.data_ptr() as usize,
+                })
+            })
+            .collect()
     }
 
     fn run_once(&mut self, inputs: Vec<(String, DynTensor)>) -> Result<Tensors> {
@@ -75,15 +114,19 @@ impl OrtSession {
     }
 
     fn make_state(&self, tensors: &[&Tensor]) -> Result<State> {
-        let allocator = Allocator::default();
+        let host = Allocator::default();
         let mut now = tensors
             .iter()
-            .map(|tensor| into_ort(&allocator, tensor))
+            .map(|tensor| into_ort(&host, tensor))
             .collect::<Result<Vec<DynTensor>>>()?;
-        let mut next = tensors
-            .iter()
-            .map(|tensor| zeros(&allocator, tensor))
-            .collect::<Result<Vec<DynTensor>>>()?;
+        let mut next = self.buffers(tensors)?;
+        if self.memory == Memory::Cuda {
+            let there = self.buffers(tensors)?;
+            let here = std::mem::replace(&mut now, there);
+            for (here, there) in here.iter().zip(&mut now) {
+                here.copy_into(there)?;
+            }
+        }
         let mut bindings = [self.session.create_binding()?, self.session.create_binding()?];
         let [even, odd] = &mut bindings;
         for ((&(input, output), now), next) in self.map.pairs.iter().zip(&mut now).zip(&mut next) {
@@ -101,6 +144,15 @@ impl OrtSession {
         })
     }
 
+    /// Buffers for state, in the device's memory.
+    fn buffers(&self, like: &[&Tensor]) -> Result<Vec<DynTensor>> {
+        let allocator = match self.memory {
+            Memory::Cpu => Allocator::default(),
+            Memory::Cuda => cuda::allocator(&self.session)?,
+        };
+        like.iter().map(|tensor| zeros(&allocator, tensor)).collect()
+    }
+
     fn named(&self, positions: &[usize], tensors: &[&Tensor]) -> Result<Vec<(String, DynTensor)>> {
         let allocator = Allocator::default();
         let ports = positions.iter().filter_map(|&at| self.signature.inputs.get(at));
@@ -115,7 +167,7 @@ impl Session for OrtSession {
     fn run(&mut self, feeds: &Tensors) -> Result<Tensors> {
         let all: Vec<usize> = (0..self.signature.inputs.len()).collect();
         let tensors = self.signature.take(&all, feeds)?;
-        guarded(|| {
+        guarded(self.engine, || {
             let inputs = self.named(&all, &tensors)?;
             self.run_once(inputs)
         })
@@ -124,7 +176,7 @@ impl Session for OrtSession {
     fn step(&mut self, feeds: &Tensors) -> Result<Tensors> {
         self.state.as_ref().ok_or_else(no_state)?;
         let tensors = self.signature.take(&self.map.fed, feeds)?;
-        guarded(|| {
+        guarded(self.engine, || {
             let fed = self.named(&self.map.fed, &tensors)?;
             self.step_once(fed)
         })
@@ -135,25 +187,35 @@ impl Session for OrtSession {
         let set = state.sets.get(state.turn).context("there are two sets")?;
         let named = self.map.pairs.iter().zip(set).filter_map(|(&(input, _), value)| {
             let port = self.signature.inputs.get(input)?;
-            Some(from_ort(value).map(|tensor| (port.name.clone(), tensor)))
+            let tensor = match self.memory {
+                Memory::Cpu => from_ort(value),
+                Memory::Cuda => {
+                    (value.to(AllocationDevice::CPU, 0).map_err(anyhow::Error::from)).and_then(|value| from_ort(&value))
+                }
+            };
+            Some(tensor.map(|tensor| (port.name.clone(), tensor)))
         });
-        guarded(|| named.collect())
+        guarded(self.engine, || named.collect())
     }
 
     fn set_state(&mut self, state: &Tensors) -> Result<()> {
         let tensors = self.signature.take_state(&self.map, state)?;
-        self.state = Some(guarded(|| self.make_state(&tensors))?);
+        self.state = Some(guarded(self.engine, || self.make_state(&tensors))?);
         Ok(())
     }
 }
 
-/// Runs `f`; its errors and panics are the engine's.
-fn guarded<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
+/// Runs `f`; its errors and panics are those of `engine`.
+fn guarded<R>(engine: &'static str, f: impl FnOnce() -> Result<R>) -> Result<R> {
+    let fail = |cause: &anyhow::Error| EngineError::Failed {
+        engine,
+        cause: format!("{cause:#}"),
+    };
     match quietly(f) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) if error.is::<EngineError>() => Err(error),
-        Ok(Err(error)) => Err(OrtSession::fail(&error).into()),
-        Err(panic) => Err(OrtSession::fail(&anyhow!(panic)).into()),
+        Ok(Err(error)) => Err(fail(&error).into()),
+        Err(panic) => Err(fail(&anyhow!(panic)).into()),
     }
 }
 

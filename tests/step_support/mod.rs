@@ -1,0 +1,134 @@
+//! What tests of step graphs share: a float network with its data, quantized and made into a step graph as a run does it.
+#![allow(dead_code)] // Each test uses some of it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lsqc::calibrate;
+use lsqc::compiler::Compiler;
+use lsqc::config::{Flags, Plan};
+use lsqc::data::{self, Batch, Dataset};
+use lsqc::engine::{Engine, LoadOptions, QdqFusion, Tensors};
+use lsqc::model_file;
+use lsqc::run::{classes, model_inputs};
+use lsqc::terminal::{Terminal, Verbosity};
+use lsqc::tune::{self, BnMode, Gradients, StepGraph, StepPlan};
+use lsqc_passes::ir::{Model, Tensor};
+use lsqc_passes::pipelines;
+use lsqc_passes::quantize::{Bits, FLIP_GAMMAS, QuantizePlan, SET_STEPS, Sites, StepInit};
+use lsqc_passes::train::{Loss, names};
+
+/// One thread, no fusion.
+pub fn options() -> LoadOptions {
+    LoadOptions {
+        qdq_fusion: QdqFusion::Off,
+        ..LoadOptions::plain()
+    }
+}
+
+/// A float network, its data, and the compiler.
+pub struct Bench {
+    /// The compiler.
+    pub compiler: Compiler,
+    /// The network in plain form.
+    pub float: Model,
+    train: Arc<dyn Dataset>,
+    batch: usize,
+    rate: f32,
+}
+
+impl Bench {
+    /// The fixture of this name.
+    pub fn new(fixture: &str, batch: usize, rate: f32) -> Bench {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        Bench::open(&root.join(format!("fixtures/fashion-{fixture}/model.onnx")), batch, rate)
+    }
+
+    /// The model at `model`, which has an lsqc.toml beside it.
+    pub fn open(model: &Path, batch: usize, rate: f32) -> Bench {
+        // The plan refuses outputs that could not be written; nothing is.
+        let flags = Flags {
+            model: model.to_path_buf(),
+            output: Some(PathBuf::from("unwritten.onnx")),
+            ..Flags::default()
+        };
+        let plan = Plan::new(&flags).expect("the model has its settings");
+        let mut compiler = Compiler::default();
+        let mut float = model_file::read(&plan.model).expect("it is read").model;
+        compiler
+            .run(pipelines::SIMPLIFY, &mut float, |_| (), |_| ())
+            .expect("it is simplified");
+        compiler
+            .run(&[&FLIP_GAMMAS], &mut float, |_| (), |_| ())
+            .expect("filters are flipped");
+        let data = data::open(&plan.data, &model_inputs(&float), classes(&float), plan.seed).expect("it has data");
+        Bench {
+            compiler,
+            float,
+            train: data.train,
+            batch,
+            rate,
+        }
+    }
+
+    /// The network in 3 bits, its steps set from what `engine` shows.
+    pub fn quantized(&mut self, engine: &dyn Engine) -> (Model, Sites) {
+        let mut model = self.float.clone();
+        let plan = QuantizePlan {
+            bits: Bits {
+                weight: 3,
+                activation: 3,
+            },
+            ..QuantizePlan::default()
+        };
+        let sites: Sites = self
+            .compiler
+            .run(
+                pipelines::QUANTIZE,
+                &mut model,
+                |cx| cx.set(plan),
+                |cx| cx.take().unwrap_or_default(),
+            )
+            .expect("quantizers are placed");
+        let (init, terminal) = (StepInit::Lsq, Terminal::new(Verbosity::Quiet));
+        let calibration =
+            calibrate::calibrate(&self.float, &sites, &self.train, engine, &options(), init, &terminal).expect("it calibrates");
+        let prepare = |cx: &mut lsqc_passes::pass::PassCx| {
+            cx.set(calibration.steps);
+            cx.set(init);
+        };
+        self.compiler
+            .run(&[&SET_STEPS], &mut model, prepare, |_| ())
+            .expect("steps are set");
+        (model, sites)
+    }
+
+    /// The step graph of `student`, with both losses and BatchNorm by the batch.
+    pub fn assemble(&mut self, student: &Model, sites: &Sites, gradients: Gradients) -> StepGraph {
+        let shapes: BTreeMap<String, Vec<usize>> = (self.batch(0).inputs.iter())
+            .map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()))
+            .collect();
+        let plan = StepPlan {
+            shapes,
+            loss: Loss::Both,
+            bn: BnMode::Batch,
+            weight_decay: None,
+            gradients,
+        };
+        tune::assemble(&mut self.compiler, student, &self.float, sites, &plan).expect("it is assembled")
+    }
+
+    fn batch(&self, number: usize) -> Batch {
+        let samples: Vec<usize> = (number * self.batch..(number + 1) * self.batch).collect();
+        self.train.batch(&samples, None).expect("the data has them")
+    }
+
+    /// What the step of this number is fed.
+    pub fn feeds(&self, number: usize) -> Tensors {
+        let Batch { mut inputs, labels, .. } = self.batch(number);
+        inputs.extend(labels.map(|labels| (names::LABEL.to_owned(), labels)));
+        inputs.insert(names::LEARNING_RATE.to_owned(), Tensor::scalar(self.rate));
+        inputs
+    }
+}
