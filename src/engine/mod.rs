@@ -7,6 +7,7 @@ pub mod discover;
 mod error;
 mod guard;
 pub mod inventory;
+mod kernels;
 mod memory;
 pub mod ort;
 mod select;
@@ -80,6 +81,11 @@ pub trait Engine: Send + Sync {
     /// The same, and where it came from if it is a library that was found.
     fn describe(&self) -> String {
         self.version()
+    }
+
+    /// The ops of the domain `lsqc` that it computes itself.
+    fn native_ops(&self) -> Vec<&'static str> {
+        Vec::new()
     }
 
     /// The bytes of its device's memory, where that is not the machine's.

@@ -174,6 +174,7 @@ pub fn quantize(
         bn,
         loss,
         weight_decay: plan.weight_decay,
+        dialect: tune::dialect(engine),
     };
     if let Some(limit) = plan.memory.filter(|_| step::is_wanted(plan)) {
         step::check_memory(&wanted, plan.batch, limit, compiler, (&initial, &float, &sites))?;
@@ -228,7 +229,12 @@ pub fn quantize(
     }
     let mut reestimated = false;
     if bn == BatchNorm::Batch {
-        let estimate = || tune::reestimate(compiler, &trained, &shapes, batches, with);
+        // Of images as the network will meet them.
+        let plain = TrainOptions {
+            augment: data::Augment::default(),
+            ..batches
+        };
+        let estimate = || tune::reestimate(compiler, &trained, (&shapes, wanted.dialect.clone()), plain, with);
         let statistics = clock.stage("BatchNorm", estimate)?;
         reestimated = !statistics.is_empty();
         set_constants(&mut trained, &statistics);
@@ -299,7 +305,7 @@ pub fn quantize(
         timing: clock.0,
         warnings,
     };
-    Ok((outcome, emitted.or(graph)))
+    Ok((outcome, emitted))
 }
 
 /// Refuses a model whose batch is fixed: calibration, training and the proof feed batches of their own sizes.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use lsqc_passes::ir::{Model, Tensor};
+use lsqc_passes::legalize::Dialect;
 use lsqc_passes::quantize::Sites;
 use lsqc_passes::train;
 
@@ -25,6 +26,8 @@ pub struct StepWish<'a> {
     pub loss: Loss,
     /// Weight decay; `None`: by the weights' bits.
     pub weight_decay: Option<f64>,
+    /// What the engine has beyond standard ops; see [`tune::dialect`].
+    pub dialect: Dialect,
 }
 
 /// A quantized network, its float teacher, and where the quantizers are.
@@ -38,7 +41,7 @@ pub(super) struct Step {
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// The graph that is trained with; none where nothing is trained and nothing emitted.
     pub graph: Option<StepGraph>,
-    /// The graph that is written with its gradients, where they are asked for.
+    /// The graph that is written, where one is asked for: in standard ops.
     pub emitted: Option<StepGraph>,
 }
 
@@ -62,6 +65,7 @@ impl StepWish<'_> {
             },
             weight_decay: self.weight_decay.map(to_f32),
             gradients: Gradients::Hidden,
+            dialect: self.dialect.clone(),
         })
     }
 
@@ -110,8 +114,7 @@ pub(super) fn check_memory(
     Err(failure.help(format!("--batch {fits} fits, or allow more")).into())
 }
 
-/// Makes the step graph. Where no limit is named, the batch is halved until what a step holds fits half of the memory that the engine has:
-/// its device's, or the machine's.
+/// Makes the step graph. Where no limit is named, the batch is halved until what a step holds fits half of the machine's memory.
 pub(super) fn step(
     plan: &Plan,
     wish: &StepWish,
@@ -147,16 +150,21 @@ pub(super) fn step(
             batch * 2,
         ));
     };
-    let asked = plan.outputs.step.as_ref().map(|step| step.gradients);
-    let emitted = if asked == Some(AskedGradients::Emitted) {
-        let with = StepPlan {
-            gradients: Gradients::Outputs,
-            ..wish.plan(batch)?
-        };
-        let (initial, float, sites) = networks;
-        Some(tune::assemble(compiler, initial, float, sites, &with)?)
-    } else {
-        None
+    // What others are to run has standard ops only.
+    let emitted = match &plan.outputs.step {
+        None => None,
+        Some(asked) => {
+            let with = StepPlan {
+                gradients: match asked.gradients {
+                    AskedGradients::Emitted => Gradients::Outputs,
+                    AskedGradients::Left => Gradients::Hidden,
+                },
+                dialect: Dialect::default(),
+                ..wish.plan(batch)?
+            };
+            let (initial, float, sites) = networks;
+            Some(tune::assemble(compiler, initial, float, sites, &with)?)
+        }
     };
     Ok(Step {
         batch,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use lsqc_passes::analyze::{InputShapes, fold_of};
 use lsqc_passes::ir::{Graph, Model, Role, Tensor, ValueId};
-use lsqc_passes::legalize::Codes;
+use lsqc_passes::legalize::{Codes, Dialect};
 use lsqc_passes::ops::Quantizer;
 use lsqc_passes::pipelines;
 use lsqc_passes::quantize::{Layer, Sites};
@@ -35,6 +35,8 @@ pub struct StepPlan {
     pub bn: BnMode,
     /// Weight decay for every weight; `None`: by the weights' bits.
     pub weight_decay: Option<f32>,
+    /// What the engine has beyond standard ops.
+    pub dialect: Dialect,
     /// Are the gradients and every quantizer's v̄ outputs?
     pub gradients: Gradients,
 }
@@ -131,6 +133,7 @@ pub fn assemble(
         cx.set(loss);
         cx.set(optimizer);
         cx.set(codes);
+        cx.set(plan.dialect.clone());
     };
     compiler.run(passes, &mut model, prepare, |_| ())?;
     if plan.gradients == Gradients::Hidden {

@@ -1,6 +1,7 @@
 //! Fine-tuning: the loop that feeds batches to the step graph, and what surrounds it.
 
 mod assemble;
+mod dialect;
 mod emit;
 pub mod memory;
 mod normalize;
@@ -14,6 +15,7 @@ use crate::engine::{Engine, LoadOptions};
 use crate::terminal::Terminal;
 
 pub use assemble::{BnMode, Gradients, StepGraph, StepPlan, assemble};
+pub use dialect::dialect;
 pub use emit::emit;
 pub use normalize::{BATCHES, reestimate};
 pub use roles::{StepFile, describe};

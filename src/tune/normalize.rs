@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use lsqc_passes::ir::{Model, Role, Tensor, ValueId};
+use lsqc_passes::legalize::Dialect;
 use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::pipelines;
 use lsqc_passes::train::names;
@@ -28,14 +29,14 @@ pub const BATCHES: u64 = 100;
 pub fn reestimate(
     compiler: &mut Compiler,
     quantized: &Model,
-    shapes: &BTreeMap<String, Vec<usize>>,
+    (shapes, dialect): (&BTreeMap<String, Vec<usize>>, Dialect),
     batches: TrainOptions,
     with: Loop,
 ) -> Result<Tensors> {
     let mut model = quantized.clone();
     let shapes = lsqc_passes::analyze::InputShapes(shapes.clone());
     compiler.run(pipelines::FIX, &mut model, |cx| cx.set(shapes), |_| ())?;
-    compiler.run(pipelines::STATISTICS, &mut model, |_| (), |_| ())?;
+    compiler.run(pipelines::STATISTICS, &mut model, |cx| cx.set(dialect), |_| ())?;
     let graph = &mut model.graph;
     let mut wanted: Vec<(ValueId, ValueId)> = Vec::new();
     for &output in graph.outputs() {
@@ -59,7 +60,7 @@ pub fn reestimate(
     }
     compiler.run(pipelines::CLEAN, &mut model, |_| (), |_| ())?;
 
-    let mut session = with.engine.load(&serialize(&model, OwnOps::Refuse)?, with.options)?;
+    let mut session = with.engine.load(&serialize(&model, OwnOps::Keep)?, with.options)?;
     let mut loader = TrainBatches::start(Arc::clone(with.data), batches)?;
     let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let progress = with.terminal.progress("re-estimate BatchNorm", BATCHES);

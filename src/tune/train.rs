@@ -57,7 +57,7 @@ impl Stepper {
             state: graph.bindings.clone(),
             ..options.clone()
         };
-        let mut session = engine.load(&serialize(&graph.model, OwnOps::Refuse)?, &options)?;
+        let mut session = engine.load(&serialize(&graph.model, OwnOps::Keep)?, &options)?;
         session.set_state(&graph.state)?;
         Ok(Stepper {
             session,

@@ -144,7 +144,7 @@ fn channels_first(build: &mut Build, x: ValueId) -> Result<ValueId, String> {
     Ok(build.transpose(x, &perm))
 }
 
-fn extents(node: &Node, name: &str) -> Result<Vec<usize>, String> {
+pub(super) fn extents(node: &Node, name: &str) -> Result<Vec<usize>, String> {
     let shape = node.ints(name).ok_or_else(|| format!("{name} is missing"))?;
     shape
         .iter()
@@ -152,11 +152,11 @@ fn extents(node: &Node, name: &str) -> Result<Vec<usize>, String> {
         .collect()
 }
 
-fn tail(shape: &[usize]) -> Result<&[usize], String> {
+pub(super) fn tail(shape: &[usize]) -> Result<&[usize], String> {
     shape.get(2..).ok_or_else(|| "the rank is under 3".to_owned())
 }
 
-fn group_of(node: &Node) -> Result<usize, String> {
+pub(super) fn group_of(node: &Node) -> Result<usize, String> {
     usize::try_from(node.int("group").unwrap_or(1))
         .ok()
         .filter(|&group| group > 0)

@@ -1,9 +1,11 @@
 //! Spells the ops of lsqc's own domain in standard ONNX ops, which every engine runs.
 //!
 //! Each op is one small function; where an op has several good spellings, the choice is a condition on shapes next to it. The spelled graph
-//! computes the same numbers up to float rounding, and holds no op of the domain `lsqc`.
+//! computes the same numbers up to float rounding, and holds no op of the domain `lsqc` but those that the engine computes itself
+//! ([`Dialect`]).
 
 mod batch_norm;
+mod blocked;
 mod conv_gradients;
 mod fake_quantize;
 mod pool_gradients;
@@ -11,7 +13,7 @@ mod taps;
 
 use std::collections::HashMap;
 
-use crate::ir::{Graph, LSQC_DOMAIN, Model, NodeId, ValueId};
+use crate::ir::{DType, Graph, LSQC_DOMAIN, Model, NodeId, ValueId};
 use crate::ops::build::Build;
 use crate::pass::{Changed, Pass, PassCx, PassError};
 
@@ -34,6 +36,24 @@ pub enum Codes {
     Outputs,
 }
 
+/// What an engine has beyond standard ops; by default nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dialect {
+    /// Ops of the domain `lsqc` that the engine computes itself: on floats, and convolutions in two dimensions.
+    pub native: Vec<&'static str>,
+    /// The channels to a block of its `com.microsoft.nchwc` operators, where it has them.
+    pub channel_block: Option<usize>,
+}
+
+impl Dialect {
+    fn computes(&self, graph: &Graph, id: NodeId) -> bool {
+        let node = &graph[id];
+        let ty = node.input(0).and_then(|operand| graph[operand].ty.as_ref());
+        let fits = ty.is_some_and(|ty| ty.dtype == DType::F32 && (node.op.name != "ConvGradWeight" || ty.rank() == Some(4)));
+        node.op.domain == LSQC_DOMAIN && fits && self.native.iter().any(|name| node.op.name == *name)
+    }
+}
+
 /// A quantized value, its step, its bits and whether it is signed.
 type QuantizedKey = (ValueId, ValueId, (u32, bool));
 
@@ -50,14 +70,22 @@ pub(crate) struct Shared {
 
 fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let codes: Codes = cx.get();
+    let dialect: Dialect = cx.get();
     let graph = &mut model.graph;
     let mut shared = Shared::default();
-    let mut changed = false;
+    let (mut changed, mut blocked) = (false, false);
     for id in graph.node_list() {
-        if graph[id].op.domain != LSQC_DOMAIN && !is_trained_norm(graph, id) {
+        if codes == Codes::Hidden && dialect.computes(graph, id) {
             continue;
         }
-        let results = spell(graph, id, &mut shared, codes).map_err(|why| PassError::at(graph, id, why))?;
+        let results = match in_blocks(graph, id, dialect.channel_block).map_err(|why| PassError::at(graph, id, why))? {
+            Some(result) => {
+                blocked = true;
+                vec![result]
+            }
+            None if graph[id].op.domain != LSQC_DOMAIN && !is_trained_norm(graph, id) => continue,
+            None => spell(graph, id, &mut shared, codes).map_err(|why| PassError::at(graph, id, why))?,
+        };
         let old = graph[id].outputs().to_vec();
         let mut names = Vec::new();
         for (old, new) in old.into_iter().zip(results) {
@@ -75,7 +103,25 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
         }
         changed = true;
     }
+    if blocked {
+        model.set_opset(blocked::DOMAIN, 1);
+    }
     Ok(Changed::from(changed))
+}
+
+/// A convolution in blocks of channels, where the engine has them and the convolution fits.
+fn in_blocks(graph: &mut Graph, id: NodeId, block: Option<usize>) -> Result<Option<ValueId>, String> {
+    let Some(block) = block else { return Ok(None) };
+    let node = graph[id].clone();
+    let prefix = node.label(graph).into_owned();
+    let mut build = Build::new(graph, &prefix);
+    if node.op.is("Conv") {
+        blocked::conv(&mut build, &node, block)
+    } else if node.op.is_lsqc("ConvGradInput") {
+        blocked::input_gradient(&mut build, &node, block)
+    } else {
+        Ok(None)
+    }
 }
 
 /// Is the node a BatchNormalization by constant statistics whose γ and β are trained? Not every engine takes one.

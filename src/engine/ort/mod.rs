@@ -17,6 +17,7 @@ mod convert;
 mod cuda;
 mod library;
 mod nvidia;
+mod operators;
 mod providers;
 mod session;
 
@@ -195,6 +196,13 @@ impl Engine for OrtEngine {
         format!("{} from {}", self.version(), self.library.path.display())
     }
 
+    fn native_ops(&self) -> Vec<&'static str> {
+        match &self.device {
+            Device::Cpu => super::kernels::NATIVE.iter().map(|op| op.name).collect(),
+            Device::Cuda(_) => Vec::new(),
+        }
+    }
+
     fn device_bytes(&self) -> Option<u64> {
         match &self.device {
             Device::Cpu => None,
@@ -253,7 +261,9 @@ impl OrtEngine {
             QdqFusion::Default if needs_quant_precision() => builder = builder.with_precise_qmm().map_err(plain)?,
             QdqFusion::Default => {}
         }
-        if let Device::Cuda(_) = self.device {
+        if matches!(self.device, Device::Cpu) {
+            builder = builder.with_operators(operators::domain()?).map_err(plain)?;
+        } else {
             builder = builder.with_execution_providers([cuda::provider()]).map_err(plain)?;
             if options.cpu_fallback == CpuFallback::Refused {
                 builder = builder.with_disable_cpu_fallback().map_err(plain)?;
