@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use lsqc_passes::ir::{Model, Tensor};
 use lsqc_passes::onnx::OwnOps;
+use lsqc_passes::quantize::Sites;
 
 use crate::calibrate;
 use crate::compiler::{Compiler, serialize};
@@ -19,13 +20,13 @@ use crate::data::{self, Batch, Data, Dataset};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Session, Tensors};
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::report::{BenchRow, Measured};
+use crate::report::{BenchRow, EngineBench, Measured};
 use crate::run::step::StepWish;
 use crate::run::{classes, place, set_steps, step_init};
 use crate::shapes;
 use crate::terminal::Terminal;
 use crate::tune::memory::Meter;
-use crate::tune::{StepGraph, Stepper};
+use crate::tune::{self, Stepper};
 
 /// Rounds that are not timed.
 pub const WARM_UP: u64 = 1;
@@ -37,8 +38,11 @@ const LEARNING_RATE: f32 = 1e-6;
 /// What is timed, on each engine in turn.
 pub struct Subjects {
     float: Model,
+    initial: Model,
+    sites: Sites,
     against: Option<Model>,
-    step: StepGraph,
+    data: Arc<dyn Dataset>,
+    bn: BatchNorm,
     batch: Batch,
     /// What the training step minimises.
     pub loss: Loss,
@@ -98,33 +102,32 @@ impl Subjects {
             (LossChoice::Ce, Some(_)) => Loss::Ce,
             (LossChoice::Auto | LossChoice::Both, Some(_)) => Loss::Both,
         };
-        let with = StepWish {
-            data: &data.train,
-            bn,
-            loss,
-            weight_decay: None,
-        };
-        let step = with.assemble(wish.batch, compiler, (&initial, &float, &sites))?;
         Ok(Subjects {
-            step,
-            against,
             batch: batch(&data.train, wish.batch, classes)?,
+            data: Arc::clone(&data.train),
             float,
+            initial,
+            sites,
+            against,
+            bn,
             loss,
         })
     }
 
-    /// Bytes that a training step was estimated to take.
-    #[must_use]
-    pub fn estimate(&self) -> u64 {
-        self.step.estimate().bytes()
-    }
-
-    /// Times all of them on one engine.
+    /// Times all of them on one engine, whose step graph is its own.
     ///
     /// # Errors
-    /// If the engine refuses or fails.
-    pub fn time(&self, engine: &dyn Engine, rounds: Rounds, terminal: &Terminal) -> Result<Vec<BenchRow>> {
+    /// If a pass or the engine refuses or fails.
+    pub fn time(&self, engine: &dyn Engine, rounds: Rounds, compiler: &mut Compiler, terminal: &Terminal) -> Result<EngineBench> {
+        let with = StepWish {
+            data: &self.data,
+            bn: self.bn,
+            loss: self.loss,
+            weight_decay: None,
+            dialect: tune::dialect(engine),
+        };
+        let networks = (&self.initial, &self.float, &self.sites);
+        let step = with.assemble(self.batch.samples.len(), compiler, networks)?;
         let options = LoadOptions {
             threads: rounds.threads,
             ..LoadOptions::plain()
@@ -133,7 +136,7 @@ impl Subjects {
             qdq_fusion: QdqFusion::Off,
             ..options.clone()
         };
-        let mut stepper = Stepper::load(&self.step, engine, &training)?;
+        let mut stepper = Stepper::load(&step, engine, &training)?;
         let meter = Meter::start();
         for _ in 0..WARM_UP {
             stepper.step(self.batch.clone(), LEARNING_RATE)?;
@@ -164,7 +167,12 @@ impl Subjects {
             progress.advance(1, "");
         }
         drop(progress);
-        Ok(self.rows(times, memory_peak))
+        Ok(EngineBench {
+            name: engine.name().to_owned(),
+            description: engine.version(),
+            memory_estimate: step.estimate().bytes(),
+            rows: self.rows(times, memory_peak),
+        })
     }
 
     #[allow(clippy::cast_precision_loss)]

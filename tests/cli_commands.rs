@@ -499,7 +499,7 @@ fn bench_times_in_turn() {
         (&3.into(), &4.into(), &1.into(), &"synthetic".into())
     );
     assert_eq!((&found["bits"], &found["loss"]), (&"w3a3".into(), &"both".into()));
-    assert!(found["memory_estimate"].as_u64().unwrap() > 0);
+    assert!(found["engines"][0]["memory_estimate"].as_u64().unwrap() > 0);
     let rows = found["engines"][0]["rows"].as_array().unwrap();
     let whats: Vec<&str> = rows.iter().map(|row| row["what"].as_str().unwrap()).collect();
     assert_eq!(whats, ["float_inference", "training_step", "against_inference"]);

@@ -15,7 +15,7 @@ use crate::data::{self, Origin};
 use crate::engine::{Engine, TractEngine};
 use crate::failure::Failure;
 use crate::model_file;
-use crate::report::{self, Bench, DataOrigin, EngineBench, Tool};
+use crate::report::{self, Bench, DataOrigin, Tool};
 use crate::run::{self, classes, fixed_batch, model_inputs};
 use crate::terminal::{self, Terminal};
 
@@ -112,11 +112,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     };
     let mut timed = Vec::new();
     for engine in &engines {
-        timed.push(EngineBench {
-            name: engine.name().to_owned(),
-            description: engine.version(),
-            rows: subjects.time(engine.as_ref(), rounds, &terminal)?,
-        });
+        timed.push(subjects.time(engine.as_ref(), rounds, &mut compiler, &terminal)?);
     }
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let bench = Bench {
@@ -136,7 +132,6 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         },
         bits: asked.bits.to_string(),
         loss: subjects.loss.to_string(),
-        memory_estimate: subjects.estimate(),
         engines: timed,
     };
     let text = if args.json { report::to_json(&bench)? } else { bench.render() };

@@ -34,8 +34,6 @@ part! {
         bits: String,
         /// What the training step minimises: ce, kd or both.
         loss: String,
-        /// Bytes that the values of a training step were estimated to take at any one time.
-        memory_estimate: u64,
         /// The engines, one after another.
         engines: Vec<EngineBench>,
     }
@@ -48,6 +46,8 @@ part! {
         name: String,
         /// Its version and kind.
         description: String,
+        /// Bytes that the values of a training step were estimated to take at any one time.
+        memory_estimate: u64,
         /// What was timed, in turn within each round.
         rows: Vec<BenchRow>,
     }
@@ -125,8 +125,7 @@ impl Bench {
         writeln!(text, "{table}")?;
         writeln!(
             text,
-            "a training step takes about {} by the estimate; memory: what was resident in it beyond what was there before",
-            bytes(self.memory_estimate)
+            "memory: what a training step was estimated to take, and what was resident in it beyond what was there before"
         )
     }
 
@@ -137,6 +136,11 @@ impl Bench {
             Measured::AgainstInference => format!("inference of {}", self.against.as_deref().unwrap_or("--against")),
         };
         let [median, least, most] = [row.seconds, row.least, row.most].map(|seconds| format!("{:.2} ms", seconds * 1e3));
+        let memory = match (row.what, row.memory_peak) {
+            (Measured::TrainingStep, Some(peak)) => format!("{}, {}", bytes(engine.memory_estimate), bytes(peak)),
+            (Measured::TrainingStep, None) => bytes(engine.memory_estimate),
+            _ => String::new(),
+        };
         [
             engine.name.clone(),
             what,
@@ -145,7 +149,7 @@ impl Bench {
             most,
             format!("{:.2}", row.ratio),
             format!("{:.0}", row.samples_per_second),
-            row.memory_peak.map(bytes).unwrap_or_default(),
+            memory,
         ]
     }
 }
