@@ -172,6 +172,7 @@ def _call(command: list[str]) -> None:
             code = child.wait()
         except BaseException:
             child.terminate()
+            child.wait()
             raise
     if code in INTERRUPTED:
         raise KeyboardInterrupt
@@ -225,7 +226,8 @@ def _preprocessed(network: str, pixels: np.ndarray) -> np.ndarray:
         spelled = tomllib.loads(path.read_text())["input"]["image"]
         scale, mean, std = (np.float32(np.ravel(spelled[key])[0]) for key in ("scale", "mean", "std"))
     except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
-        raise Problem(f"{path} does not say how images are preprocessed ({error}): it needs scale, mean and std in [input.image]") from error
+        cure = "it needs scale, mean and std in [input.image]"
+        raise Problem(f"{path} does not say how images are preprocessed ({error}): {cure}") from error
     return (pixels[:, np.newaxis].astype(np.float32) * scale - mean) / std
 
 

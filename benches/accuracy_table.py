@@ -105,11 +105,14 @@ def _caption(entries: list[dict]) -> str:
     if not entries:
         return "No run is stored yet."
     samples = _alternatives(f"{entry['measured']['samples']:,}" for entry in entries)
-    lines = [f"Top-1 on {samples} test images, and the points of it that are lost against the float model: in parentheses the paired",
-             "95 % interval of a single run, or the range over several seeds."]  # fmt: skip
+    lines = [
+        f"Top-1 on {samples} test images, and the points of it that are lost against the float model: in parentheses the paired",
+        "95 % interval of a single run, or the range over several seeds.",
+    ]
     versions = _alternatives(entry["versions"]["onnxruntime"] for entry in entries)
     own = _alternatives(entry["versions"]["lsqc"] for entry in entries if "lsqc" in entry["versions"])
-    lines.append(f"Run with {f'lsqc {own} and ' if own else ''}ONNX Runtime {versions} on {_alternatives(_machine(e['machine']) for e in entries)}.")
+    machines = _alternatives(_machine(entry["machine"]) for entry in entries)
+    lines.append(f"Run with {f'lsqc {own} and ' if own else ''}ONNX Runtime {versions} on {machines}.")
     compared = sum(entry["proof"]["compared"] for entry in entries if "proof" in entry)
     if compared:
         mismatches = sum(entry["proof"]["mismatches"] for entry in entries if "proof" in entry)
