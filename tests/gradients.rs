@@ -8,11 +8,12 @@ mod sample_support;
 
 use lsqc::engine::tract::TractEngine;
 use lsqc::engine::{Engine, Session, Tensors};
+use lsqc::tune::dialect;
 use lsqc_passes::analyze::INFER_TYPES;
 use lsqc_passes::ir::{Model, Tensor};
-use lsqc_passes::legalize::LEGALIZE;
+use lsqc_passes::legalize::{Dialect, LEGALIZE};
 use lsqc_passes::lower::WIDEN_TO_DOUBLE;
-use lsqc_passes::onnx::{WriteOptions, write};
+use lsqc_passes::onnx::{OwnOps, WriteOptions, write};
 use lsqc_passes::ops::sample::Sample;
 use lsqc_passes::ops::{self, Gradient, OpEntry};
 use lsqc_passes::pass::{NoEvaluator, Pass, PassCx, run_quietly};
@@ -75,11 +76,21 @@ fn every_gradient_rule_has_samples() {
 /// Compares the gradients that `engine` computes with the slopes that the first of `referees` computes that can.
 fn check(engine: &dyn Engine, referees: &[Box<dyn Engine>], entry: &OpEntry, sample: &Sample) -> Result<(), String> {
     let (model, feeds) = with_loss(entry, sample)?;
-    let mut session = load(engine, model.clone(), &[&INFER_TYPES, &DIFFERENTIATE, &LEGALIZE])?;
+    let mut session = load(
+        engine,
+        model.clone(),
+        &[&INFER_TYPES, &DIFFERENTIATE, &LEGALIZE],
+        dialect(engine),
+    )?;
     let gradients = session.run(&feeds).map_err(|error| format!("{error:#}"))?;
     let mut outcome = Err("no engine computes it in double precision".to_owned());
     for referee in referees {
-        let slopes = load(referee.as_ref(), model.clone(), &[&INFER_TYPES, &LEGALIZE, &WIDEN_TO_DOUBLE]);
+        let slopes = load(
+            referee.as_ref(),
+            model.clone(),
+            &[&INFER_TYPES, &LEGALIZE, &WIDEN_TO_DOUBLE],
+            Dialect::default(),
+        );
         outcome = slopes.and_then(|mut slopes| compare(&gradients, slopes.as_mut(), &feeds));
         if outcome.is_ok() {
             break;
@@ -135,9 +146,15 @@ fn doubles(tensor: &Tensor, moved: Option<(usize, f64)>) -> Tensor {
     Tensor::new(tensor.shape(), values)
 }
 
-fn load(engine: &dyn Engine, mut model: Model, passes: &[&'static Pass]) -> Result<Box<dyn Session>, String> {
-    run_quietly(passes, &mut model, &mut PassCx::new(&NoEvaluator)).map_err(|error| error.to_string())?;
-    let written = write(&model, &WriteOptions::default()).map_err(|error| error.to_string())?;
+fn load(engine: &dyn Engine, mut model: Model, passes: &[&'static Pass], dialect: Dialect) -> Result<Box<dyn Session>, String> {
+    let mut cx = PassCx::new(&NoEvaluator);
+    cx.set(dialect);
+    run_quietly(passes, &mut model, &mut cx).map_err(|error| error.to_string())?;
+    let options = WriteOptions {
+        own_ops: OwnOps::Keep,
+        ..WriteOptions::default()
+    };
+    let written = write(&model, &options).map_err(|error| error.to_string())?;
     engine
         .load(&written.model, &engine_support::options(&[]))
         .map_err(|error| format!("{error:#}"))

@@ -12,6 +12,7 @@ use lsqc_passes::train;
 use crate::compiler::Compiler;
 use crate::config::{BatchNorm, Gradients as AskedGradients, Loss, Plan, Size};
 use crate::data::Dataset;
+use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::tune::{self, BnMode, Gradients, StepGraph, StepPlan};
 

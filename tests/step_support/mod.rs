@@ -104,8 +104,8 @@ impl Bench {
         (model, sites)
     }
 
-    /// The step graph of `student`, with both losses and BatchNorm by the batch.
-    pub fn assemble(&mut self, student: &Model, sites: &Sites, gradients: Gradients) -> StepGraph {
+    /// The step graph of `student` as `engine` gets it, with both losses and BatchNorm by the batch.
+    pub fn assemble(&mut self, student: &Model, sites: &Sites, gradients: Gradients, engine: &dyn Engine) -> StepGraph {
         let shapes: BTreeMap<String, Vec<usize>> = (self.batch(0).inputs.iter())
             .map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()))
             .collect();
@@ -115,6 +115,7 @@ impl Bench {
             bn: BnMode::Batch,
             weight_decay: None,
             gradients,
+            dialect: tune::dialect(engine),
         };
         tune::assemble(&mut self.compiler, student, &self.float, sites, &plan).expect("it is assembled")
     }

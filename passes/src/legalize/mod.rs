@@ -75,7 +75,8 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let mut shared = Shared::default();
     let (mut changed, mut blocked) = (false, false);
     for id in graph.node_list() {
-        if codes == Codes::Hidden && dialect.computes(graph, id) {
+        let shows_code = codes == Codes::Outputs && graph[id].op.is_lsqc("FakeQuantize");
+        if dialect.computes(graph, id) && !shows_code {
             continue;
         }
         let results = match in_blocks(graph, id, dialect.channel_block).map_err(|why| PassError::at(graph, id, why))? {

@@ -12,8 +12,11 @@ pub(in crate::engine) struct NativeOp {
     /// The shape of each result; all are float32.
     pub(in crate::engine) results: &'static [ShapeOf],
     /// Makes the kernel of a node.
-    pub(in crate::engine) kernel: fn(&dyn Attributes) -> Result<Box<dyn Kernel>, String>,
+    pub(in crate::engine) kernel: fn(&dyn Attributes) -> Made,
 }
+
+/// A kernel, or what is wrong with the node.
+pub(in crate::engine) type Made = Result<Box<dyn Kernel>, String>;
 
 /// Where a result has its shape from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

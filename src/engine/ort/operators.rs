@@ -132,7 +132,7 @@ struct Threads<'a>(&'a ComputeContext);
 impl Parallel for Threads<'_> {
     fn each(&self, total: usize, work: &(dyn Fn(usize) + Send + Sync)) {
         // 0: the runtime chooses how many pieces a thread takes at a time.
-        if self.0.par_for(total, 0, |at| work(at)).is_err() {
+        if self.0.par_for(total, 0, work).is_err() {
             (0..total).for_each(work);
         }
     }
