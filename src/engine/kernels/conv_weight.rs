@@ -281,7 +281,7 @@ impl Walk {
 
     /// Registers, in whole runs.
     fn positions(self) -> usize {
-        (self.rows * self.pitch).next_multiple_of(RUN)
+        (self.rows * self.pitch).max(1).next_multiple_of(RUN)
     }
 
     /// What one tap meets at each position.
