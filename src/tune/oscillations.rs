@@ -1,8 +1,8 @@
 //! The schedule by which oscillating weights are frozen, and how many oscillate at the end (arXiv 2203.11086).
 //!
 //! The threshold on the frequency falls along a cosine over the whole of training, θ = θ₁ + (θ₀ − θ₁)/2 · (1 + cos(π·t/T)): at first only
-//! weights that turn back every few steps are frozen, at the end nearly all that turn back at all. θ₀ = 0.04 and θ₁ = 0.01 are the
-//! paper's (section 5.2).
+//! weights that turn back every few steps are frozen, at the end nearly all that turn back at all. θ₀ = 0.04 and θ₁ = 0.01 are those
+//! of the paper's experiments.
 
 use std::collections::BTreeMap;
 

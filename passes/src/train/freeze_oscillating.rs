@@ -17,7 +17,7 @@
 //! the code of the first weight, d = f = b = 0 and μ = c. Conditions are products with 0 and 1, and \[x > 0\] is Relu(sign x): engines run
 //! float ops several times faster than Where.
 //!
-//! Only weights of at most 4 bits are watched, as in the paper's own experiments: on a finer grid a code turns back with every noisy
+//! Only weights of at most 4 bits are watched, as in the authors' own code: on a finer grid a code turns back with every noisy
 //! gradient, and costs nothing by it. It declines, with a note, weights of more bits, with several quantizers, with a step for each
 //! channel, and those that are not trained; it refuses steps that are not set.
 
