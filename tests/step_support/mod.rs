@@ -15,7 +15,6 @@ use lsqc::run::{classes, model_inputs};
 use lsqc::terminal::{Terminal, Verbosity};
 use lsqc::tune::{self, BnMode, Gradients, StepGraph, StepPlan};
 use lsqc_passes::ir::{Model, Tensor};
-use lsqc_passes::legalize::Dialect;
 use lsqc_passes::pipelines;
 use lsqc_passes::quantize::{Bits, FLIP_GAMMAS, QuantizePlan, SET_STEPS, Sites, StepInit};
 use lsqc_passes::train::{Loss, Oscillations, names};
@@ -116,7 +115,6 @@ impl Bench {
             bn: BnMode::Batch,
             weight_decay: None,
             oscillations: Oscillations::Left,
-            dialect: Dialect::default(),
             gradients,
             dialect: tune::dialect(engine),
         };

@@ -19,7 +19,7 @@
 //!
 //! Only weights of at most 4 bits are watched, as in the authors' own code: on a finer grid a code turns back with every noisy
 //! gradient, and costs nothing by it. It declines, with a note, weights of more bits, with several quantizers, with a step for each
-//! channel, and those that are not trained; it refuses steps that are not set.
+//! channel, and those that are not trained; it refuses a step that is not one number.
 
 use super::Oscillations;
 use super::names::{FREEZE_THRESHOLD, NEXT};
