@@ -15,7 +15,7 @@ use lsqc_passes::quantize::Sites;
 
 use crate::calibrate;
 use crate::compiler::{Compiler, serialize};
-use crate::config::{BatchNorm, Loss, LossChoice, Quantization};
+use crate::config::{BatchNorm, Loss, LossChoice, Oscillations, Quantization};
 use crate::data::{self, Batch, Data, Dataset};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Session, Tensors};
 use crate::failure::Failure;
@@ -124,6 +124,7 @@ impl Subjects {
             bn: self.bn,
             loss: self.loss,
             weight_decay: None,
+            oscillations: Oscillations::Left,
             dialect: tune::dialect(engine),
         };
         let networks = (&self.initial, &self.float, &self.sites);

@@ -7,15 +7,15 @@ use lsqc_passes::ir::{Model, Tensor};
 use lsqc_passes::ops::Quantizer;
 
 use crate::calibrate::SignReason;
-use crate::config::{Loss, Plan, Size};
+use crate::config::{Loss, Oscillations, Plan, Size};
 use crate::data::{FileDigest, Origin, TestOrigin};
 use crate::engine::Selected;
 use crate::report::{
-    self, DataOrigin, Gate, GateOutcome, Layer, LayerProof, LossPoint, Metric, Metrics, Note, Output, Phase, Proof, Report,
-    Settings, Site, Sizes, Status, TensorReport, TestSet, Timing, Tool, Training, drop_of,
+    self, DataOrigin, Gate, GateOutcome, Layer, LayerProof, LossPoint, Metric, Metrics, Note, Oscillating, Output, Phase, Proof,
+    Report, Settings, Site, Sizes, Status, TensorReport, TestSet, Timing, Tool, Training, drop_of,
 };
 use crate::run::Outcome;
-use crate::tune::BATCHES;
+use crate::tune::{BATCHES, Oscillation};
 use crate::verify::{Compared, layer_of};
 
 /// Points of the loss curve that the report keeps.
@@ -115,6 +115,7 @@ fn settings(plan: &Plan, outcome: &Outcome) -> Settings {
         learning_rate: outcome.learning_rate,
         weight_decay: plan.weight_decay,
         batch_norm: outcome.bn.to_string(),
+        freeze_oscillating: plan.oscillations == Oscillations::Frozen,
         seed: plan.seed,
         threads: plan.engine.threads as u64,
     }
@@ -191,6 +192,7 @@ fn layers(outcome: &Outcome) -> Vec<Layer> {
             op: layer.op.clone(),
             weights: weights(outcome, &layer.weight),
             activations: activation(outcome, &layer.input).into_iter().collect(),
+            oscillating: layer_oscillations(outcome, &layer.weight).and_then(|seen| oscillating(&[seen])),
         });
     }
     for site in &outcome.sites.activations {
@@ -207,9 +209,30 @@ fn layers(outcome: &Outcome) -> Vec<Layer> {
             op,
             weights: None,
             activations: activation(outcome, &site.value).into_iter().collect(),
+            oscillating: None,
         });
     }
     layers
+}
+
+/// What was seen of the stored weight behind the quantized one.
+fn layer_oscillations(outcome: &Outcome, quantized: &str) -> Option<Oscillation> {
+    let graph = &outcome.initial.graph;
+    let (_, node) = graph.producer(graph.find(quantized)?)?;
+    outcome.oscillations.get(graph[node.input(0)?].name()).copied()
+}
+
+/// Of all weights together; none where there are none.
+#[allow(clippy::cast_precision_loss)]
+fn oscillating(seen: &[Oscillation]) -> Option<Oscillating> {
+    let sum = |count: fn(&Oscillation) -> u64| seen.iter().map(count).sum::<u64>();
+    let weights = sum(|seen| seen.elements);
+    let share = |part: u64| part as f64 / weights as f64;
+    (weights > 0).then(|| Oscillating {
+        weights,
+        share: share(sum(|seen| seen.oscillating)),
+        frozen: share(sum(|seen| seen.frozen)),
+    })
 }
 
 fn notes(outcome: &Outcome) -> (Vec<Site>, Vec<Note>) {
@@ -258,6 +281,7 @@ fn training(outcome: &Outcome) -> Option<Training> {
         losses: losses.collect(),
         batch_norm_batches: if outcome.reestimated { BATCHES } else { 0 },
         memory_estimate: outcome.estimate.map(Size::bytes),
+        oscillating: oscillating(&outcome.oscillations.values().copied().collect::<Vec<Oscillation>>()),
     })
 }
 

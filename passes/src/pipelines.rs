@@ -8,7 +8,7 @@ use crate::quantize::{FLIP_GAMMAS, PLACE_QUANTIZERS, SET_STEPS};
 use crate::simplify::{
     FOLD_CONSTANTS, FOLD_SHAPES, FREEZE_DEFAULTS, LIFT_CONSTANTS, REMOVE_DEAD, REMOVE_IDENTITIES, UPGRADE_OPSET,
 };
-use crate::train::{ATTACH_LOSS, ATTACH_OPTIMIZER, CHOOSE_PARAMETERS, DIFFERENTIATE, USE_BATCH_STATISTICS};
+use crate::train::{ATTACH_LOSS, ATTACH_OPTIMIZER, CHOOSE_PARAMETERS, DIFFERENTIATE, FREEZE_OSCILLATING, USE_BATCH_STATISTICS};
 
 /// Every pass, in the order in which a run meets them.
 pub static ALL: &[&Pass] = &[
@@ -29,6 +29,7 @@ pub static ALL: &[&Pass] = &[
     &ATTACH_LOSS,
     &DIFFERENTIATE,
     &ATTACH_OPTIMIZER,
+    &FREEZE_OSCILLATING,
     &LEGALIZE,
     &FOLD_BATCH_NORMS,
     &SNAP_BIASES,
@@ -78,11 +79,19 @@ pub static TRAIN: &[&Pass] = &[
     &ATTACH_LOSS,
     &DIFFERENTIATE,
     &ATTACH_OPTIMIZER,
+    &FREEZE_OSCILLATING,
     &LEGALIZE,
 ];
 
 /// The same, with the statistics of BatchNormalization frozen.
-pub static TRAIN_FROZEN: &[&Pass] = &[&CHOOSE_PARAMETERS, &ATTACH_LOSS, &DIFFERENTIATE, &ATTACH_OPTIMIZER, &LEGALIZE];
+pub static TRAIN_FROZEN: &[&Pass] = &[
+    &CHOOSE_PARAMETERS,
+    &ATTACH_LOSS,
+    &DIFFERENTIATE,
+    &ATTACH_OPTIMIZER,
+    &FREEZE_OSCILLATING,
+    &LEGALIZE,
+];
 
 /// From a quantized network of fixed shapes to its loss and the gradients, for those who ask what they reach.
 pub static GRADIENTS: &[&Pass] = &[&CHOOSE_PARAMETERS, &ATTACH_LOSS, &DIFFERENTIATE];

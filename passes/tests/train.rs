@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use common::{elements, nodes, notes, run_in, run_on};
 use insta::assert_snapshot;
 use lsqc_passes::analyze::INFER_TYPES;
-use lsqc_passes::ir::{LSQC_DOMAIN, Model, Role, ValueId};
+use lsqc_passes::ir::{LSQC_DOMAIN, Model, Oscillation, Role, ValueId};
 use lsqc_passes::legalize::{Codes, LEGALIZE};
 use lsqc_passes::pass::{NoEvaluator, PassCx};
 use lsqc_passes::pipelines::TRAIN;
-use lsqc_passes::text::parse;
+use lsqc_passes::text::{PrintOptions, parse};
 use lsqc_passes::train::{
-    ATTACH_LOSS, ATTACH_OPTIMIZER, CHOOSE_PARAMETERS, DIFFERENTIATE, Loss, LossPlan, OptimizerPlan, USE_BATCH_STATISTICS,
+    ATTACH_LOSS, ATTACH_OPTIMIZER, CHOOSE_PARAMETERS, DIFFERENTIATE, FREEZE_OSCILLATING, Loss, LossPlan, OptimizerPlan,
+    Oscillations, USE_BATCH_STATISTICS,
 };
 
 fn names(model: &Model, values: &[ValueId]) -> Vec<String> {
@@ -282,6 +283,149 @@ fn without_decay_and_floor_neither_is_computed() {
     "next/p/Mul_1" = Mul ("next/momentum/p", learning_rate)
     "next/p" = Sub (p, "next/p/Mul_1")
     "#);
+}
+
+const OSCILLATING: &str = "g (float[2,3] x) => (y) <float[3,2] w = {0.2, 0.25, 0.3, -0.75, 9, -9}, float s = {0.5}>
+    { q = lsqc.FakeQuantize <bits = 3, signed = 1> (w, s)  y = MatMul (x, q) }";
+
+/// The step graph of `text` up to the optimizer; then what `freeze-oscillating` makes of it, if asked.
+fn freeze(oscillations: Oscillations, text: &str) -> Result<(Model, Model, String), String> {
+    let mut cx = PassCx::new(&NoEvaluator);
+    cx.set(LossPlan {
+        loss: Loss::CrossEntropy,
+        teacher: None,
+    });
+    cx.set(oscillations);
+    let passes = [
+        &INFER_TYPES,
+        &CHOOSE_PARAMETERS,
+        &ATTACH_LOSS,
+        &DIFFERENTIATE,
+        &ATTACH_OPTIMIZER,
+    ];
+    let before = run_in(&passes, &mut cx, text)?;
+    let mut after = before.clone();
+    run_on(&[&FREEZE_OSCILLATING], &mut cx, &mut after)?;
+    Ok((before, after, notes(&cx)))
+}
+
+#[test]
+fn a_weight_that_oscillates_is_frozen() {
+    let (before, model, notes) = freeze(Oscillations::Frozen, OSCILLATING).unwrap();
+    let before = nodes(&before);
+    let added: Vec<String> = nodes(&model)
+        .lines()
+        .filter(|line| !before.contains(line))
+        .map(str::to_owned)
+        .collect();
+    assert_snapshot!(added.join("\n"), @r#"
+    "next/w/free" = Sub (w, "next/w/Mul_1")
+    "oscillation/w/Sub" = Sub ("oscillation/w/const", "frozen/w")
+    "oscillation/w/Div" = Div ("next/w/free", "next/s")
+    "oscillation/w/Clip" = Clip ("oscillation/w/Div", "oscillation/w/const_1", "oscillation/w/const_2")
+    "oscillation/w/Round" = Round ("oscillation/w/Clip")
+    "oscillation/w/Mul" = Mul ("frozen/w", "last_code/w")
+    "oscillation/w/Mul_1" = Mul ("oscillation/w/Sub", "oscillation/w/Round")
+    "oscillation/w/Add" = Add ("oscillation/w/Mul", "oscillation/w/Mul_1")
+    "oscillation/w/Sub_1" = Sub ("oscillation/w/Add", "last_code/w")
+    "oscillation/w/Sign" = Sign ("oscillation/w/Sub_1")
+    "oscillation/w/Mul_2" = Mul ("oscillation/w/Sign", "last_direction/w")
+    "oscillation/w/Neg" = Neg ("oscillation/w/Mul_2")
+    "oscillation/w/Relu" = Relu ("oscillation/w/Neg")
+    "oscillation/w/Abs" = Abs ("oscillation/w/Sign")
+    "oscillation/w/Sub_2" = Sub ("oscillation/w/const", "oscillation/w/Abs")
+    "oscillation/w/Mul_3" = Mul ("oscillation/w/Sub_2", "last_direction/w")
+    "next/last_direction/w" = Add ("oscillation/w/Sign", "oscillation/w/Mul_3")
+    "oscillation/w/Mul_4" = Mul ("frequency/w", "oscillation/w/const_3")
+    "oscillation/w/Mul_5" = Mul ("oscillation/w/Relu", "oscillation/w/const_4")
+    "next/frequency/w" = Add ("oscillation/w/Mul_4", "oscillation/w/Mul_5")
+    "oscillation/w/Mul_6" = Mul ("mean_code/w", "oscillation/w/const_5")
+    "oscillation/w/Mul_7" = Mul ("oscillation/w/Add", "oscillation/w/const_6")
+    "next/mean_code/w" = Add ("oscillation/w/Mul_6", "oscillation/w/Mul_7")
+    "oscillation/w/Sub_3" = Sub ("next/frequency/w", freeze_threshold)
+    "oscillation/w/Sign_1" = Sign ("oscillation/w/Sub_3")
+    "oscillation/w/Relu_1" = Relu ("oscillation/w/Sign_1")
+    "oscillation/w/Mul_8" = Mul ("oscillation/w/Relu_1", "oscillation/w/Sub")
+    "next/frozen/w" = Add ("frozen/w", "oscillation/w/Mul_8")
+    "oscillation/w/Round_1" = Round ("next/mean_code/w")
+    "oscillation/w/Sub_4" = Sub ("oscillation/w/const", "oscillation/w/Mul_8")
+    "oscillation/w/Mul_9" = Mul ("oscillation/w/Mul_8", "oscillation/w/Round_1")
+    "oscillation/w/Mul_10" = Mul ("oscillation/w/Sub_4", "oscillation/w/Add")
+    "next/last_code/w" = Add ("oscillation/w/Mul_9", "oscillation/w/Mul_10")
+    "oscillation/w/Mul_11" = Mul ("next/last_code/w", "next/s")
+    "oscillation/w/Sub_5" = Sub ("oscillation/w/const", "next/frozen/w")
+    "oscillation/w/Mul_12" = Mul ("next/frozen/w", "oscillation/w/Mul_11")
+    "oscillation/w/Mul_13" = Mul ("oscillation/w/Sub_5", "next/w/free")
+    "next/w" = Add ("oscillation/w/Mul_12", "oscillation/w/Mul_13")
+    "#);
+    assert_eq!(notes, "");
+    // 0.25/0.5 is a half, which goes to the even level.
+    assert_eq!(elements(&model, "last_code/w"), [0.0, 0.0, 1.0, -2.0, 3.0, -4.0]);
+    assert_eq!(elements(&model, "mean_code/w"), [0.0, 0.0, 1.0, -2.0, 3.0, -4.0]);
+    let find = |name: &str| model.graph.find(name).unwrap();
+    for kept in Oscillation::ALL {
+        let name = kept.input("w");
+        assert_eq!(role(&model, &name), Role::Oscillation(kept, find("w")));
+        assert_eq!(role(&model, &format!("next/{name}")), Role::Next(find(&name)));
+    }
+    for name in ["last_direction/w", "frequency/w", "frozen/w"] {
+        assert_eq!(elements(&model, name), [0.0; 6], "{name}");
+    }
+    assert_eq!(role(&model, "freeze_threshold"), Role::FreezeThreshold);
+    assert_eq!(role(&model, "next/w"), Role::Next(find("w")));
+    assert_eq!(role(&model, "next/w/free"), Role::Plain);
+    assert!(!model.graph.outputs().contains(&find("next/w/free")));
+}
+
+#[test]
+fn where_oscillations_are_left_alone_nothing_changes() {
+    let (before, after, notes) = freeze(Oscillations::Left, OSCILLATING).unwrap();
+    assert_eq!(
+        lsqc_passes::text::print(&after, &PrintOptions::brief()),
+        lsqc_passes::text::print(&before, &PrintOptions::brief())
+    );
+    assert_eq!(notes, "");
+}
+
+#[test]
+fn weights_that_are_not_watched() {
+    for (text, why) in [
+        (OSCILLATING.replace("bits = 3", "bits = 5"), "it has 5 bits, more than 4"),
+        (
+            OSCILLATING
+                .replace("float s = {0.5}", "float[2] s = {0.5, 0.5}")
+                .replace("signed = 1", "signed = 1, axis = 1"),
+            "it has a step for each channel",
+        ),
+        (
+            OSCILLATING.replace("x) => (y)", "x, float[2,3] z) => (y)").replace(
+                "y = MatMul (x, q)",
+                "r = lsqc.FakeQuantize <bits = 8, signed = 1> (w, s)  a = MatMul (x, q)  b = MatMul (z, r)  y = Add (a, b)",
+            ),
+            "it has several quantizers",
+        ),
+        (
+            OSCILLATING
+                .replace("y = MatMul (x, q)", "d = some.domain.Op (q)  y = MatMul (x, other)")
+                .replace("float s", "float[3,2] other = {1, 2, 3, 4, 5, 6}, float[3,2] d, float s"),
+            "it is not trained",
+        ),
+    ] {
+        let (before, after, notes) = freeze(Oscillations::Frozen, &text).unwrap();
+        let said = format!("lsqc.FakeQuantize -> q (lsqc.FakeQuantize): oscillations of its weight are left alone: {why}");
+        assert!(notes.lines().any(|line| line == said), "{why}\n{notes}");
+        assert_eq!(nodes(&after), nodes(&before), "{why}");
+        assert_eq!(after.graph.find("freeze_threshold"), None);
+    }
+}
+
+#[test]
+fn only_scalar_steps_are_watched() {
+    let text = OSCILLATING.replace("float s = {0.5}", "float[2] s = {0.5, 0.5}");
+    assert_eq!(
+        freeze(Oscillations::Frozen, &text).unwrap_err(),
+        "lsqc.FakeQuantize -> q (lsqc.FakeQuantize): the step 's' is not one number"
+    );
 }
 
 fn legalize(text: &str) -> Result<Model, String> {

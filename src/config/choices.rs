@@ -119,6 +119,16 @@ pub enum Require {
     Data,
 }
 
+/// What becomes of weights that oscillate between levels in training?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Oscillations {
+    /// They go on.
+    #[default]
+    Left,
+    /// They are frozen, and counted.
+    Frozen,
+}
+
 /// Does the step graph give gradients too?
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Gradients {

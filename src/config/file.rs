@@ -118,6 +118,8 @@ pub struct TrainTable {
     pub seed: Option<u64>,
     /// BatchNorm in training.
     pub bn: Option<BatchNorm>,
+    /// Are weights that oscillate frozen?
+    pub freeze_oscillating: bool,
     /// What runs graphs.
     pub engine: Option<EngineChoice>,
     /// The ONNX Runtime library.
@@ -223,6 +225,7 @@ mod tests {
         assert_eq!(file.quantize.bits, Some(Bits::new(3, 3).unwrap()));
         assert_eq!(file.quantize.layers.iter().count(), 2);
         assert_eq!(file.train.steps, Some(500));
+        assert!(file.train.freeze_oscillating);
         assert_eq!(file.gate.max_drop, Some(1.0));
     }
 

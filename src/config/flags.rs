@@ -139,6 +139,9 @@ pub struct Flags {
     /// BatchNorm in training [default: batch]
     #[arg(long, value_enum, value_name = "BN", help_heading = "Training")]
     pub bn: Option<BatchNorm>,
+    /// Freeze weights of 4 bits or less that oscillate between levels in training
+    #[arg(long, action = ArgAction::SetTrue, help_heading = "Training")]
+    pub freeze_oscillating: bool,
 
     /// What runs graphs.
     #[command(flatten)]

@@ -13,7 +13,9 @@ mod settings;
 mod size;
 
 pub use bits::Bits;
-pub use choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Placement, ProgressChoice, Require, Target};
+pub use choices::{
+    BatchNorm, EngineChoice, Gradients, Init, LossChoice, Oscillations, Placement, ProgressChoice, Require, Target,
+};
 pub use flags::{DataFlags, EngineFlags, Flags, MessageFlags, QuantizeFlags};
 pub use layers::{LayerRule, LayerRules};
 pub use plan::{EnginePlan, Labels, Length, Loss, Outputs, Plan, StepOutput};

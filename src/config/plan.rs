@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::bits::Bits;
-use super::choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Placement, Require, Target};
+use super::choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Oscillations, Placement, Require, Target};
 use super::file::File;
 use super::flags::Flags;
 use super::layers::LayerRules;
@@ -60,6 +60,8 @@ pub struct Plan {
     pub seed: u64,
     /// BatchNorm in training.
     pub bn: BatchNorm,
+    /// Weights that oscillate in training.
+    pub oscillations: Oscillations,
     /// What runs graphs.
     pub engine: EnginePlan,
     /// Samples on which every layer is proven, at least 1.
@@ -207,6 +209,11 @@ impl Plan {
             )?,
             seed: flags.seed.or(train.seed).unwrap_or(0),
             bn: flags.bn.or(train.bn).unwrap_or_default(),
+            oscillations: if flags.freeze_oscillating || train.freeze_oscillating {
+                Oscillations::Frozen
+            } else {
+                Oscillations::Left
+            },
             engine: settings.engine(&flags.engine),
             proof_images: count(
                 "the number of proof images",

@@ -97,6 +97,15 @@ fn flags_win_over_the_file() {
 }
 
 #[test]
+fn oscillating_weights_are_frozen_where_either_says_so() {
+    let oscillations = |toml: &str, line: &str| plan(&folder(toml), line).unwrap().oscillations;
+    assert_eq!(oscillations("", ""), Oscillations::Left);
+    assert_eq!(oscillations("", "--freeze-oscillating"), Oscillations::Frozen);
+    assert_eq!(oscillations("[train]\nfreeze_oscillating = true", ""), Oscillations::Frozen);
+    assert_eq!(oscillations("[train]\nfreeze_oscillating = false", ""), Oscillations::Left);
+}
+
+#[test]
 fn calibration_only_implies_mse() {
     let init = |toml: &str, line: &str| plan(&folder(toml), line).unwrap().init;
     assert_eq!(init("", "--epochs 0"), Init::Mse);

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::run::Oscillating;
+
 /// One quantized tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -34,6 +36,8 @@ pub struct Layer {
     pub weights: Option<TensorReport>,
     /// Its input activations.
     pub activations: Vec<TensorReport>,
+    /// What its weights did in training; null where they were not watched for oscillations.
+    pub oscillating: Option<Oscillating>,
 }
 
 /// A site that stays float.

@@ -28,8 +28,8 @@ pub use inspect::{
 };
 pub use layer::{Layer, LayerProof, Note, Proof, Site, TensorReport};
 pub use run::{
-    Data, DataOrigin, Engine, File, Gate, GateOutcome, LossPoint, Output, OutputRole, Phase, Settings, Sizes, Status, TestSet,
-    Timing, Tool, Training,
+    Data, DataOrigin, Engine, File, Gate, GateOutcome, LossPoint, Oscillating, Output, OutputRole, Phase, Settings, Sizes,
+    Status, TestSet, Timing, Tool, Training,
 };
 pub use stats::{Agreement, Drop, Metric, Metrics, Outcome, drop_of, paired_drop, wilson};
 pub use table::render;

@@ -132,6 +132,8 @@ part! {
         weight_decay: Option<f64>,
         /// BatchNorm in training: batch or frozen.
         batch_norm: String,
+        /// Whether weights that oscillate were to be frozen.
+        freeze_oscillating: bool,
         /// The seed of every random choice.
         seed: u64,
         /// Threads that were asked for; 0: the engine's choice.
@@ -162,6 +164,18 @@ part! {
 }
 
 part! {
+    /// What became of quantized weights that were watched for oscillations.
+    Oscillating {
+        /// Weights that were watched.
+        weights: u64,
+        /// The share of them whose frequency of oscillations was above 0.005 after the last step, 0 to 1.
+        share: f64,
+        /// The share of them that was frozen, 0 to 1.
+        frozen: f64,
+    }
+}
+
+part! {
     /// How training went.
     Training {
         /// Steps that were done.
@@ -174,6 +188,8 @@ part! {
         batch_norm_batches: u64,
         /// Bytes that the values of a step were estimated to take at any one time.
         memory_estimate: Option<u64>,
+        /// The weights whose oscillations were watched; null where none were.
+        oscillating: Option<Oscillating>,
     }
 }
 

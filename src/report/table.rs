@@ -66,6 +66,16 @@ fn write_rest(text: &mut String, report: &Report) -> std::fmt::Result {
     for site in &report.not_quantized {
         writeln!(text, "float: {} ({}): {}", site.name, site.op, site.reason)?;
     }
+    if let Some(seen) = report.training.as_ref().and_then(|training| training.oscillating.as_ref()) {
+        writeln!(
+            text,
+            "{:>15}: {} of {} weights of few bits, {} still oscillate",
+            "frozen",
+            percent(seen.frozen),
+            seen.weights,
+            percent(seen.share)
+        )?;
+    }
     if let Some(metrics) = &report.metrics {
         let models = [
             ("float", metrics.float.as_ref()),

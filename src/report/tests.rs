@@ -26,6 +26,11 @@ fn sample() -> Report {
         clipped: Some(0.001),
         mean_squared_error: Some(1e-4),
     };
+    let oscillating = Oscillating {
+        weights: 54,
+        share: 0.0125,
+        frozen: 0.25,
+    };
     let metric = Metric::of(&[Outcome { rank: 0, loss: 0.25 }, Outcome { rank: 3, loss: 2.0 }]);
     let agreement = Agreement {
         samples: 2,
@@ -62,6 +67,7 @@ fn sample() -> Report {
             learning_rate: 0.01,
             weight_decay: None,
             batch_norm: "batch".to_owned(),
+            freeze_oscillating: true,
             seed: 0,
             threads: 0,
         },
@@ -75,6 +81,7 @@ fn sample() -> Report {
             op: "Conv".to_owned(),
             weights: Some(tensor(true)),
             activations: vec![tensor(false)],
+            oscillating: Some(oscillating.clone()),
         }],
         not_quantized: vec![Site {
             name: "/softmax".to_owned(),
@@ -92,6 +99,7 @@ fn sample() -> Report {
             losses: vec![LossPoint { step: 0, loss: 1.5 }],
             batch_norm_batches: 100,
             memory_estimate: Some(1_000_000),
+            oscillating: Some(oscillating),
         }),
         metrics: Some(Metrics {
             float: metric,
@@ -228,6 +236,7 @@ fn table_shows_what_matters() {
         "w3a3",
         "equal, 1 ties",
         "float: /softmax (Softmax): stays float",
+        "frozen: 25.00 % of 54 weights of few bits, 1.25 % still oscillate",
         "top-1 50.00 %",
         "lost: 50.00 points",
         "0 mismatches and 1 ties in 100 levels on 2 images",

@@ -3,6 +3,7 @@
 mod front;
 pub mod step;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -20,7 +21,7 @@ use crate::failure::{Failure, Kind};
 use crate::metric::{self, Scores};
 use crate::shapes;
 use crate::terminal::Terminal;
-use crate::tune::{self, StepGraph, TrainPlan};
+use crate::tune::{self, Oscillation, StepGraph, TrainPlan};
 use crate::verify::{self, Pair, Proof};
 pub use front::{Front, place, plain, read, set_steps, step_init};
 use step::{Step, StepWish, step};
@@ -53,6 +54,8 @@ pub struct Outcome {
     pub estimate: Option<Size>,
     /// What training took beyond what was there before its first step, where the system tells.
     pub peak: Option<Size>,
+    /// What became of the weights whose oscillations were watched, by the name of the weight; empty where none were.
+    pub oscillations: BTreeMap<String, Oscillation>,
     /// The learning rate of the first step.
     pub learning_rate: f64,
     /// Samples in a training batch.
@@ -174,6 +177,7 @@ pub fn quantize(
         bn,
         loss,
         weight_decay: plan.weight_decay,
+        oscillations: plan.oscillations,
         dialect: tune::dialect(engine),
     };
     if let Some(limit) = plan.memory.filter(|_| step::is_wanted(plan)) {
@@ -214,7 +218,7 @@ pub fn quantize(
         terminal,
     };
     let mut trained = initial.clone();
-    let (mut losses, mut peak) = (Vec::new(), None);
+    let (mut losses, mut peak, mut oscillations) = (Vec::new(), None, BTreeMap::new());
     let learning_rate = plan.learning_rate();
     if let Some(graph) = graph.as_ref().filter(|_| steps > 0) {
         let train_plan = TrainPlan {
@@ -225,6 +229,7 @@ pub fn quantize(
         let result = clock.stage("training", || tune::train(graph, &train_plan, with))?;
         losses = result.losses;
         peak = result.peak;
+        oscillations = tune::oscillations(&result.state);
         set_constants(&mut trained, &result.state);
     }
     let mut reestimated = false;
@@ -295,6 +300,7 @@ pub fn quantize(
         losses,
         estimate,
         peak,
+        oscillations,
         learning_rate,
         batch,
         bn,

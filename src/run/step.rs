@@ -10,7 +10,7 @@ use lsqc_passes::quantize::Sites;
 use lsqc_passes::train;
 
 use crate::compiler::Compiler;
-use crate::config::{BatchNorm, Gradients as AskedGradients, Loss, Plan, Size};
+use crate::config::{BatchNorm, Gradients as AskedGradients, Loss, Oscillations, Plan, Size};
 use crate::data::Dataset;
 use crate::engine::Engine;
 use crate::failure::Failure;
@@ -26,6 +26,8 @@ pub struct StepWish<'a> {
     pub loss: Loss,
     /// Weight decay; `None`: by the weights' bits.
     pub weight_decay: Option<f64>,
+    /// Weights that oscillate.
+    pub oscillations: Oscillations,
     /// What the engine has beyond standard ops; see [`tune::dialect`].
     pub dialect: Dialect,
 }
@@ -65,6 +67,10 @@ impl StepWish<'_> {
             },
             weight_decay: self.weight_decay.map(to_f32),
             gradients: Gradients::Hidden,
+            oscillations: match self.oscillations {
+                Oscillations::Left => train::Oscillations::Left,
+                Oscillations::Frozen => train::Oscillations::Frozen,
+            },
             dialect: self.dialect.clone(),
         })
     }
@@ -150,6 +156,12 @@ pub(super) fn step(
             batch * 2,
         ));
     };
+    if plan.oscillations == Oscillations::Frozen && graph.model.graph.find(train::names::FREEZE_THRESHOLD).is_none() {
+        warnings.push(format!(
+            "--freeze-oscillating has nothing to watch: no trained weight has {} bits or less",
+            train::MAX_BITS
+        ));
+    }
     // What others are to run has standard ops only.
     let emitted = match &plan.outputs.step {
         None => None,

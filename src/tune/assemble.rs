@@ -9,7 +9,7 @@ use lsqc_passes::legalize::{Codes, Dialect};
 use lsqc_passes::ops::Quantizer;
 use lsqc_passes::pipelines;
 use lsqc_passes::quantize::{Layer, Sites};
-use lsqc_passes::train::{Loss, LossPlan, OptimizerPlan};
+use lsqc_passes::train::{Loss, LossPlan, OptimizerPlan, Oscillations};
 
 use crate::compiler::Compiler;
 use crate::config::Size;
@@ -35,6 +35,8 @@ pub struct StepPlan {
     pub bn: BnMode,
     /// Weight decay for every weight; `None`: by the weights' bits.
     pub weight_decay: Option<f32>,
+    /// Are weights that oscillate frozen?
+    pub oscillations: Oscillations,
     /// What the engine has beyond standard ops.
     pub dialect: Dialect,
     /// Are the gradients and every quantizer's v̄ outputs?
@@ -133,6 +135,7 @@ pub fn assemble(
         cx.set(loss);
         cx.set(optimizer);
         cx.set(codes);
+        cx.set(plan.oscillations);
         cx.set(plan.dialect.clone());
     };
     compiler.run(passes, &mut model, prepare, |_| ())?;

@@ -5,6 +5,7 @@ mod dialect;
 mod emit;
 pub mod memory;
 mod normalize;
+mod oscillations;
 mod roles;
 mod train;
 
@@ -18,6 +19,7 @@ pub use assemble::{BnMode, Gradients, StepGraph, StepPlan, assemble};
 pub use dialect::dialect;
 pub use emit::emit;
 pub use normalize::{BATCHES, reestimate};
+pub use oscillations::{Oscillation, freeze_threshold, oscillations};
 pub use roles::{StepFile, describe};
 pub use train::{Stepper, TrainPlan, Trained, train};
 

@@ -21,10 +21,10 @@ pub struct StepFile {
 pub struct Port {
     /// Its name.
     pub name: String,
-    /// The part it plays: `batch`, `label`, `parameter`, `step`, `momentum`, `running_mean`, `running_variance`, `learning_rate`; `loss`,
-    /// `next`, `gradient`, `code`.
+    /// The part it plays: `batch`, `label`, `parameter`, `step`, `momentum`, `running_mean`, `running_variance`, `learning_rate`,
+    /// `last_code`, `last_direction`, `frequency`, `mean_code`, `frozen`, `freeze_threshold`; `loss`, `next`, `gradient`, `code`.
     pub role: &'static str,
-    /// The input that it belongs to, for `momentum`, `next` and `gradient`; the step, for `code`.
+    /// The input that it belongs to, for `momentum`, `next`, `gradient` and what is kept of oscillations; the step, for `code`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of: Option<String>,
     /// The element type, in ONNX's words.
@@ -68,6 +68,8 @@ fn role_of(graph: &Graph, value: ValueId) -> (&'static str, Option<ValueId>) {
         Role::RunningMean => ("running_mean", None),
         Role::RunningVariance => ("running_variance", None),
         Role::LearningRate => ("learning_rate", None),
+        Role::Oscillation(kept, of) => (kept.word(), Some(of)),
+        Role::FreezeThreshold => ("freeze_threshold", None),
         Role::Loss => ("loss", None),
         Role::Next(of) => ("next", Some(of)),
         Role::Gradient(of) => ("gradient", Some(of)),

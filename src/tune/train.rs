@@ -12,6 +12,7 @@ use lsqc_passes::train::names;
 use super::Loop;
 use super::assemble::StepGraph;
 use super::memory::Meter;
+use super::oscillations::freeze_threshold;
 use crate::compiler::serialize;
 use crate::config::Size;
 use crate::data::{Batch, TrainBatches, TrainOptions};
@@ -45,6 +46,8 @@ pub struct Trained {
 pub struct Stepper {
     session: Box<dyn Session>,
     wants_labels: bool,
+    /// What is fed where the graph freezes weights.
+    freeze_threshold: Option<f32>,
 }
 
 impl Stepper {
@@ -62,7 +65,15 @@ impl Stepper {
         Ok(Stepper {
             session,
             wants_labels: graph.model.graph.find(names::LABEL).is_some(),
+            freeze_threshold: graph.model.graph.find(names::FREEZE_THRESHOLD).map(|_| f32::INFINITY),
         })
+    }
+
+    /// From now on weights are frozen that oscillate more often than this, where the graph freezes any; before, none are.
+    pub fn set_freeze_threshold(&mut self, threshold: f32) {
+        if let Some(present) = &mut self.freeze_threshold {
+            *present = threshold;
+        }
     }
 
     /// Takes one step with the learning rate η; gives the loss before it.
@@ -75,6 +86,9 @@ impl Stepper {
             feeds.insert(names::LABEL.to_owned(), labels);
         }
         feeds.insert(names::LEARNING_RATE.to_owned(), Tensor::scalar(rate));
+        if let Some(threshold) = self.freeze_threshold {
+            feeds.insert(names::FREEZE_THRESHOLD.to_owned(), Tensor::scalar(threshold));
+        }
         let out = self.session.step(&feeds)?;
         let loss = out
             .get(names::LOSS)
@@ -107,6 +121,7 @@ pub fn train(graph: &StepGraph, plan: &TrainPlan, with: Loop) -> Result<Trained>
     let mut losses = Vec::new();
     for step in 0..plan.steps {
         interrupt::check()?;
+        stepper.set_freeze_threshold(freeze_threshold(step, plan.steps));
         let loss = stepper.step(batches.next_batch()?, cosine(plan.learning_rate, step, plan.steps))?;
         let session = stepper.session.as_ref();
         if !loss.is_finite() {

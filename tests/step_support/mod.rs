@@ -17,7 +17,7 @@ use lsqc::tune::{self, BnMode, Gradients, StepGraph, StepPlan};
 use lsqc_passes::ir::{Model, Tensor};
 use lsqc_passes::pipelines;
 use lsqc_passes::quantize::{Bits, FLIP_GAMMAS, QuantizePlan, SET_STEPS, Sites, StepInit};
-use lsqc_passes::train::{Loss, names};
+use lsqc_passes::train::{Loss, Oscillations, names};
 
 /// One thread, no fusion.
 pub fn options() -> LoadOptions {
@@ -114,6 +114,7 @@ impl Bench {
             loss: Loss::Both,
             bn: BnMode::Batch,
             weight_decay: None,
+            oscillations: Oscillations::Left,
             gradients,
             dialect: tune::dialect(engine),
         };

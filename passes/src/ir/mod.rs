@@ -24,5 +24,5 @@ pub use node::{LSQC_DOMAIN, Node, NodeId, Op, Origin};
 pub use scopes::Scopes;
 pub use tensor::{Tensor, TensorError};
 pub use types::{Dim, TensorType};
-pub use value::{Def, Role, Use, Value, ValueId};
+pub use value::{Def, Oscillation, Role, Use, Value, ValueId};
 pub use verify::{VerifyError, verify};

@@ -69,6 +69,10 @@ pub enum Role {
     RunningVariance,
     /// The learning rate, float scalar.
     LearningRate,
+    /// What is kept of the oscillations of a parameter, a number for each of its elements.
+    Oscillation(Oscillation, ValueId),
+    /// The frequency of oscillations above which an element is frozen, float scalar.
+    FreezeThreshold,
     /// The loss, float scalar.
     Loss,
     /// The value of an input after this step.
@@ -77,6 +81,50 @@ pub enum Role {
     Gradient(ValueId),
     /// A quantizer's integer code v̄; the value is its step.
     Code(ValueId),
+}
+
+/// What is kept of the oscillations of each element of a quantized weight (arXiv 2203.11086).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oscillation {
+    /// Its integer code v̄.
+    LastCode,
+    /// The sign of the last change of v̄; 0 before the first.
+    LastDirection,
+    /// How often v̄ turns back: a running mean over steps, 0 to 1.
+    Frequency,
+    /// The running mean of v̄.
+    MeanCode,
+    /// 1 where it is frozen, else 0.
+    Frozen,
+}
+
+impl Oscillation {
+    /// All of them.
+    pub const ALL: [Oscillation; 5] = [
+        Oscillation::LastCode,
+        Oscillation::LastDirection,
+        Oscillation::Frequency,
+        Oscillation::MeanCode,
+        Oscillation::Frozen,
+    ];
+
+    /// Its word in `step.json`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Oscillation::LastCode => "last_code",
+            Oscillation::LastDirection => "last_direction",
+            Oscillation::Frequency => "frequency",
+            Oscillation::MeanCode => "mean_code",
+            Oscillation::Frozen => "frozen",
+        }
+    }
+
+    /// The name of the input that holds it for the parameter of this name.
+    #[must_use]
+    pub fn input(self, parameter: &str) -> String {
+        format!("{}/{parameter}", self.word())
+    }
 }
 
 /// One value.

@@ -4,6 +4,7 @@ mod attach_loss;
 mod attach_optimizer;
 mod choose_parameters;
 mod differentiate;
+mod freeze_oscillating;
 mod use_batch_statistics;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ pub use attach_loss::ATTACH_LOSS;
 pub use attach_optimizer::ATTACH_OPTIMIZER;
 pub use choose_parameters::CHOOSE_PARAMETERS;
 pub use differentiate::DIFFERENTIATE;
+pub use freeze_oscillating::{FREEZE_OSCILLATING, MAX_BITS, MOMENTUM};
 pub use use_batch_statistics::USE_BATCH_STATISTICS;
 
 use crate::ir::Model;
@@ -22,6 +24,8 @@ pub mod names {
     pub const LABEL: &str = "label";
     /// The learning rate, float scalar.
     pub const LEARNING_RATE: &str = "learning_rate";
+    /// The frequency of oscillations above which a weight is frozen, float scalar.
+    pub const FREEZE_THRESHOLD: &str = "freeze_threshold";
     /// The loss, float scalar.
     pub const LOSS: &str = "loss";
     /// Where the teacher's values live.
@@ -55,6 +59,16 @@ pub struct LossPlan {
     pub loss: Loss,
     /// The float network, with inputs and outputs named as the student's; needed to distil.
     pub teacher: Option<Model>,
+}
+
+/// What `freeze-oscillating` is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Oscillations {
+    /// Nothing: weights may oscillate.
+    #[default]
+    Left,
+    /// To watch weights, and to freeze those that oscillate.
+    Frozen,
 }
 
 /// What `attach-optimizer` is asked for: SGD with momentum, v ← μ·v + ∂ + λ·p, p ← p − η·v.
