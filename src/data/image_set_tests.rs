@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use image::{Rgb, RgbImage};
 
-use super::super::image_folder::Found;
-use super::super::source::Part;
-use super::super::{Augment, Augmented, Dataset, Mirror, Size, Store};
 use super::*;
+use crate::data::image_folder::Found;
+use crate::data::source::Part;
+use crate::data::{Augment, Augmented, Dataset, Mirror, Size, Store};
 
 fn input(sample_shape: &[Option<usize>]) -> ModelInput {
     ModelInput {
