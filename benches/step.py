@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The training step of lsqc beside the same step in torch, interleaved: time and memory.
 
-    python benches/step.py [--network resnet20] [--threads 1 2] [--rounds 5] [--loss both] [--tract]
+    python benches/step.py [--network resnet20] [--threads 1 2] [--rounds 5] [--tract]
 
 Run it with a Python that has the packages of fixtures/requirements.txt (torch, onnxruntime) and after `cargo build --release`. In each
 round every side runs once, as a process of its own: it warms up, takes STEPS steps and gives their median. Shown are the medians over the
@@ -37,9 +37,9 @@ def run(command: list[str]) -> str:
     return done.stdout
 
 
-def lsqc(binary: Path, model: Path, engine: str, threads: int, loss: str, steps: int) -> tuple[float, int]:
+def lsqc(binary: Path, model: Path, engine: str, threads: int, steps: int) -> tuple[float, int]:
     """Milliseconds of a step, and bytes."""
-    settings = ["--bits", BITS, "--batch", BATCH, "--threads", str(threads), "--loss", loss]
+    settings = ["--bits", BITS, "--batch", BATCH, "--threads", str(threads)]
     text = run([str(binary), "bench", str(model), *settings, "--engine", engine, "--rounds", str(steps), "--json", "-q"])
     (timed,) = json.loads(text)["engines"]
     step = next(row for row in timed["rows"] if row["what"] == "training_step")
@@ -59,7 +59,6 @@ def main() -> None:
     parser.add_argument("--network", choices=["resnet20", "mobilenet"], default="resnet20")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--loss", choices=["ce", "both"], default="both")
     parser.add_argument("--tract", action="store_true", help="the embedded engine too")
     parser.add_argument("--lsqc", type=Path, default=ROOT / "target" / "release" / "lsqc")
     arguments = parser.parse_args()
@@ -68,15 +67,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         step = Path(folder) / "step"
         emitted = ["--emit-step", str(step), "-o", str(Path(folder) / "model.onnx"), "--proof-images", "1", "--steps", "1"]
-        run([str(binary), "quantize", str(model), "--bits", BITS, "--batch", BATCH, "--loss", arguments.loss, *emitted, "-q"])
+        run([str(binary), "quantize", str(model), "--bits", BITS, "--batch", BATCH, *emitted, "-q"])
         for threads in arguments.threads:
-            sides = {"lsqc": lambda: lsqc(binary, model, "ort", threads, arguments.loss, STEPS)}
+            sides = {"lsqc": lambda: lsqc(binary, model, "ort", threads, STEPS)}
             if arguments.tract:
-                sides["lsqc on tract"] = lambda: lsqc(binary, model, "tract", threads, arguments.loss, 1)
+                sides["lsqc on tract"] = lambda: lsqc(binary, model, "tract", threads, 1)
             for label, variant in TORCH.items():
                 sides[label] = lambda variant=variant: torch(arguments.network, step, variant, threads)
             rounds = [{label: side() for label, side in sides.items()} for _ in range(arguments.rounds)]
-            print(f"{arguments.network}, batch {BATCH}, {BITS} bits, loss {arguments.loss}, threads {threads}, {len(rounds)} rounds")
+            print(f"{arguments.network}, batch {BATCH}, {BITS} bits, threads {threads}, {len(rounds)} rounds")
             for label in sides:
                 times = [measured[label][0] for measured in rounds]
                 ratios = [measured[label][0] / measured["torch eager"][0] for measured in rounds]
