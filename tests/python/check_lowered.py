@@ -34,7 +34,8 @@ TOP1_CHANGES_BELOW = 4
 """The same below 8 bits."""
 TEST_IMAGES = 2000
 PROOF_IMAGES = 256
-TRAINING = ["--steps", 3, "--batch", 32]
+TRAINING = ["--steps", 24, "--batch", 32]
+"""Enough for a network of 2 bits to classify: before that its images lie at random on both sides of every boundary."""
 
 INTEGER_CLASSIFIERS = {"QGemm", "MatMulIntegerToFloat", "MatMulInteger", "QLinearMatMul", "DynamicQuantizeMatMul"}
 FLOAT_PRODUCTS = {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
