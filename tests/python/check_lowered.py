@@ -34,8 +34,12 @@ TOP1_CHANGES_BELOW = 4
 """The same below 8 bits."""
 TEST_IMAGES = 2000
 PROOF_IMAGES = 256
-TRAINING = ["--steps", 24, "--batch", 32]
-"""Enough for a network of 2 bits to classify: before that its images lie at random on both sides of every boundary."""
+BATCH = 32
+STEPS = {2: 24}
+"""Steps by bits: at 2 bits a network must be trained a little to classify; before that its images lie at random on both sides of every
+boundary."""
+FEW_STEPS = 3
+"""Steps at other bits."""
 
 INTEGER_CLASSIFIERS = {"QGemm", "MatMulIntegerToFloat", "MatMulInteger", "QLinearMatMul", "DynamicQuantizeMatMul"}
 FLOAT_PRODUCTS = {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
@@ -73,8 +77,9 @@ def run(binary: Path, case: Case) -> str:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         flags = ["--bits", case.bits, "--placement", case.placement, "--engine", case.engine, "--proof-images", PROOF_IMAGES]
+        training = ["--steps", STEPS.get(case.bits, FEW_STEPS), "--batch", BATCH]
         outputs = ["-o", folder / "lowered.onnx", "--report", folder / "report.json", "--quiet"]
-        lsqc(binary, "quantize", FIXTURES[case.fixture] / "model.onnx", *flags, *TRAINING, *outputs, folder=folder)
+        lsqc(binary, "quantize", FIXTURES[case.fixture] / "model.onnx", *flags, *training, *outputs, folder=folder)
         report = json.loads((folder / "report.json").read_text())
         check_report(report, case)
         check_model(folder / "lowered.onnx")
