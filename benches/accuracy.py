@@ -42,8 +42,8 @@ README = ROOT / "README.md"
 
 SETTINGS = {  # (network, bits): training from the float model, in epochs of 468 steps
     ("resnet20", 8): {"epochs": 1, "lr": 0.0001},
-    ("resnet20", 4): {"epochs": 2, "lr": 0.003},
-    ("resnet20", 3): {"epochs": 3, "lr": 0.003},
+    ("resnet20", 4): {"epochs": 3, "lr": 0.005},
+    ("resnet20", 3): {"epochs": 3, "lr": 0.005},
     ("resnet20", 2): {"epochs": 3, "lr": 0.01},
     ("mobilenet", 8): {"epochs": 1, "lr": 0.0001},
     ("mobilenet", 4): {"epochs": 2, "lr": 0.02},
