@@ -88,6 +88,11 @@ pub trait Engine: Send + Sync {
         Vec::new()
     }
 
+    /// The channels to a block that its `com.microsoft.nchwc` operators may take, largest first; which of them they do take, the CPU decides.
+    fn channel_blocks(&self) -> &'static [usize] {
+        &[]
+    }
+
     /// The bytes of its device's memory, where that is not the machine's.
     fn device_bytes(&self) -> Option<u64> {
         None

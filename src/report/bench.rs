@@ -90,10 +90,7 @@ impl Bench {
     /// As text for a terminal, with a newline at the end.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut text = String::new();
-        // Writing to a string cannot fail.
-        let _ = self.write(&mut text);
-        text
+        super::written(|text| self.write(text))
     }
 
     fn write(&self, text: &mut String) -> std::fmt::Result {

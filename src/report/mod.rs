@@ -101,5 +101,13 @@ pub fn to_json(value: &impl Serialize) -> Result<String> {
     Ok(text + "\n")
 }
 
+/// The text that `write` writes.
+fn written(write: impl FnOnce(&mut String) -> std::fmt::Result) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write(&mut text);
+    text
+}
+
 #[cfg(test)]
 mod tests;

@@ -11,19 +11,17 @@ use lsqc_passes::onnx::OwnOps;
 use crate::compiler::{Compiler, serialize};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Tensors};
 
-/// The blocks that there are, largest first.
-const BLOCKS: [usize; 2] = [16, 8];
 /// Both sums have 144 products of numbers below 1, in another order; a wrong block is wrong in the first digit.
 const TOLERANCE: f32 = 1e-3;
 
 /// What `engine` has.
 #[must_use]
 pub fn dialect(engine: &dyn Engine) -> Dialect {
-    let blocks = if engine.name() == "ort" { &BLOCKS[..] } else { &[] };
     Dialect {
         native: engine.native_ops(),
         // An engine that fails the question has no such operators.
-        channel_block: blocks
+        channel_block: engine
+            .channel_blocks()
             .iter()
             .copied()
             .find(|&block| computes_blocks(engine, block).unwrap_or(false)),

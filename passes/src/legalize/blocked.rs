@@ -1,5 +1,5 @@
-//! Convolutions in the channel-blocked layout of ONNX Runtime's CPU (`com.microsoft.nchwc`), which runs windows larger than 1×1 in about half
-//! of the time: ReorderInput → Conv → ReorderOutput, its weights blocked inside the graph.
+//! Convolutions in the channel-blocked layout of ONNX Runtime's CPU (`com.microsoft.nchwc`), which runs windows larger than 1×1 faster:
+//! ReorderInput → Conv → ReorderOutput, its weights blocked inside the graph.
 //!
 //! With b channels to a block a tensor `[N, C, H, W]` lies as `[N, C/b, H, W, b]`, and a weight `[O, C, k…]` as `[O/b, C/b, k…, b of C, b of O]`, or
 //! as `[O/b, 1, k…, b of O]` where every channel has its own filter. ∂X of a Conv of stride 1 is a Conv too, with both channel axes of

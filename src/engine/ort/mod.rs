@@ -203,6 +203,14 @@ impl Engine for OrtEngine {
         }
     }
 
+    fn channel_blocks(&self) -> &'static [usize] {
+        match &self.device {
+            // AVX-512, and everything else.
+            Device::Cpu => &[16, 8],
+            Device::Cuda(_) => &[],
+        }
+    }
+
     fn device_bytes(&self) -> Option<u64> {
         match &self.device {
             Device::Cpu => None,
