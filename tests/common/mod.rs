@@ -1,6 +1,7 @@
 //! What the tests of the command line share: a folder with a model and data, running `lsqc` in it, and what a refusal must look like.
 #![allow(dead_code)]
 
+pub mod commands;
 pub mod schema;
 
 use std::fs;
