@@ -91,7 +91,7 @@ impl Subjects {
         shapes::complete(&mut float, &data.train, engine, &options)?;
         let (mut initial, sites) = place(wish.asked, compiler, &mut float)?;
         let few = data::first(&data.train, CALIBRATION);
-        let init = step_init(crate::config::Init::Lsq);
+        let init = step_init(crate::config::Init::default());
         let calibration = calibrate::calibrate(&float, &sites, &few, engine, &options, init, terminal)?;
         set_steps(compiler, &mut initial, &calibration, init)?;
 

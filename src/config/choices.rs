@@ -45,8 +45,10 @@ choice! {
 choice! {
     /// How step sizes start.
     Init {
-        /// 2·mean|v| / √Q_P, to be trained
+        /// mse at 8 bits, lsq below
         #[default]
+        Auto = "auto",
+        /// 2·mean|v| / √Q_P, to be trained
         Lsq = "lsq",
         /// The step of least squared error, good without training
         Mse = "mse",

@@ -47,7 +47,7 @@ fn defaults() {
     );
     assert_eq!(
         (plan.length, plan.init, plan.loss_choice),
-        (Length::Epochs(3), Init::Lsq, LossChoice::Auto)
+        (Length::Epochs(3), Init::Auto, LossChoice::Auto)
     );
     assert_eq!((plan.learning_rate(), plan.data.test_fraction), (0.001, 0.1));
     assert!(plan.outputs.report.ends_with("out.report.json"));

@@ -131,8 +131,10 @@ pub enum Sign {
 /// How a step starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum StepInit {
-    /// 2·mean|v|/√Q_P, as the paper.
+    /// By bits: at 8 the least squared error, below as the paper.
     #[default]
+    ByBits,
+    /// 2·mean|v|/√Q_P, as the paper.
     Lsq,
     /// The step of the least mean squared error.
     MinMse,
