@@ -19,7 +19,7 @@ use lsqc::compiler::serialize;
 use lsqc::engine::ort::{OrtEngine, OrtSession};
 use lsqc::engine::{CpuFallback, Engine, EngineChoice, EngineError, LoadOptions, Session, Tensors, select};
 use lsqc::model_file;
-use lsqc::tune::{Gradients, StepGraph};
+use lsqc::tune::{Gradients, StepGraph, dialect};
 use lsqc_passes::analyze::INFER_TYPES;
 use lsqc_passes::ir::Tensor;
 use lsqc_passes::legalize::LEGALIZE;
@@ -110,7 +110,7 @@ fn state_stays_in_device_memory_and_swaps() {
     let folder = mlp();
     let mut bench = Bench::open(&folder.path().join("model.onnxtxt"), BATCH, RATE);
     let (student, sites) = bench.quantized(&cuda.on_cpu());
-    let graph = bench.assemble(&student, &sites, Gradients::Hidden, &cuda);
+    let graph = bench.assemble(&student, &sites, Gradients::Hidden, dialect(&cuda));
     for (engine, device) in [(cuda.on_cpu(), "Cpu"), (cuda, "Cuda")] {
         let load = LoadOptions {
             state: graph.bindings.clone(),
@@ -183,7 +183,7 @@ fn engine() -> Option<(StandIn, OrtEngine)> {
 /// The step of the network in 3 bits; calibrated on the CPU, where numbers are numbers.
 fn step_graph(mut bench: Bench, cuda: &OrtEngine) -> StepGraph {
     let (student, sites) = bench.quantized(&cuda.on_cpu());
-    bench.assemble(&student, &sites, Gradients::Hidden, cuda)
+    bench.assemble(&student, &sites, Gradients::Hidden, dialect(cuda))
 }
 
 /// Starts a session, and gives the ops of its graph as it would run.

@@ -52,10 +52,12 @@ fn gradients_are_the_slopes_of_their_ops() {
                 continue;
             }
             for sample in (entry.samples)() {
-                if let Err(why) = check(engine.as_ref(), &engines, entry, &sample)
-                    && !beyond.contains(&(entry.name, sample.about))
-                {
-                    wrong.push(format!("{}, {}: {why}", entry.name, sample.about));
+                for dialect in [Dialect::default(), dialect(engine.as_ref())] {
+                    if let Err(why) = check((engine.as_ref(), dialect), &engines, entry, &sample)
+                        && !beyond.contains(&(entry.name, sample.about))
+                    {
+                        wrong.push(format!("{}, {}: {why}", entry.name, sample.about));
+                    }
                 }
             }
         }
@@ -74,14 +76,14 @@ fn every_gradient_rule_has_samples() {
 }
 
 /// Compares the gradients that `engine` computes with the slopes that the first of `referees` computes that can.
-fn check(engine: &dyn Engine, referees: &[Box<dyn Engine>], entry: &OpEntry, sample: &Sample) -> Result<(), String> {
+fn check(
+    (engine, dialect): (&dyn Engine, Dialect),
+    referees: &[Box<dyn Engine>],
+    entry: &OpEntry,
+    sample: &Sample,
+) -> Result<(), String> {
     let (model, feeds) = with_loss(entry, sample)?;
-    let mut session = load(
-        engine,
-        model.clone(),
-        &[&INFER_TYPES, &DIFFERENTIATE, &LEGALIZE],
-        dialect(engine),
-    )?;
+    let mut session = load(engine, model.clone(), &[&INFER_TYPES, &DIFFERENTIATE, &LEGALIZE], dialect)?;
     let gradients = session.run(&feeds).map_err(|error| format!("{error:#}"))?;
     let mut outcome = Err("no engine computes it in double precision".to_owned());
     for referee in referees {

@@ -1,5 +1,5 @@
-//! All engines take the same training steps with the fixtures, each from the graph that is spelled for it: so the kernels and blocked
-//! convolutions that one has are held to the standard ops of the other.
+//! All engines take the same training steps with the fixtures: each from the graph that is spelled for it, and the embedded one also from
+//! the graph in standard ops, to which kernels and blocked convolutions are held.
 //!
 //! With quantizers a rounding flip, amplified by batch statistics, moves a loss by percents: two engines are then compared step by step
 //! from one state, on batches for which they choose the same level everywhere. Without quantizers they run side by side.
@@ -10,8 +10,9 @@ mod step_support;
 use engine_support::{engines, numbers};
 use lsqc::compiler::serialize;
 use lsqc::engine::{Engine, LoadOptions, Tensors};
-use lsqc::tune::{Gradients, StepGraph};
+use lsqc::tune::{Gradients, StepGraph, dialect};
 use lsqc_passes::ir::Role;
+use lsqc_passes::legalize::Dialect;
 use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::quantize::Sites;
 use lsqc_passes::train::names;
@@ -38,11 +39,11 @@ fn without_quantizers_twenty_losses_agree() {
     for fixture in FIXTURES {
         let mut bench = Bench::new(fixture, RUN_BATCH, RUN_LEARNING_RATE);
         let float = bench.float.clone();
-        let runs: Vec<(String, Vec<f64>)> = engines()
-            .iter()
-            .map(|engine| {
-                let graph = bench.assemble(&float, &Sites::default(), Gradients::Hidden, engine.as_ref());
-                (engine.name().to_owned(), losses(engine.as_ref(), &graph, &bench))
+        let engines = engines();
+        let runs: Vec<(String, Vec<f64>)> = spellings(&engines)
+            .map(|(name, engine, dialect)| {
+                let graph = bench.assemble(&float, &Sites::default(), Gradients::Hidden, dialect);
+                (name, losses(engine, &graph, &bench))
             })
             .collect();
         let Some((first, expected)) = runs.first() else {
@@ -69,8 +70,8 @@ fn with_quantizers_single_steps_agree() {
         let mut bench = Bench::new(fixture, STEP_BATCH, STEP_LEARNING_RATE);
         let engines = engines();
         let (quantized, sites) = bench.quantized(engines.last().expect("tract is always there").as_ref());
-        let graphs: Vec<StepGraph> = (engines.iter())
-            .map(|engine| bench.assemble(&quantized, &sites, Gradients::Outputs, engine.as_ref()))
+        let graphs: Vec<StepGraph> = spellings(&engines)
+            .map(|(_, _, dialect)| bench.assemble(&quantized, &sites, Gradients::Outputs, dialect))
             .collect();
         let graph = graphs.first().expect("tract is always there");
         let codes: Vec<String> = (graph.model.graph.outputs().iter())
@@ -78,10 +79,10 @@ fn with_quantizers_single_steps_agree() {
             .map(|&output| graph.model.graph[output].name().to_owned())
             .collect();
         assert!(!codes.is_empty(), "the graph shows its levels");
-        let mut sessions: Vec<_> = (engines.iter().zip(&graphs))
-            .map(|(engine, graph)| {
+        let mut sessions: Vec<_> = (spellings(&engines).zip(&graphs))
+            .map(|((name, engine, _), graph)| {
                 let bytes = serialize(&graph.model, OwnOps::Keep).expect("it is written");
-                (engine.name(), engine.load(&bytes, &options()).expect("it loads"))
+                (name, engine.load(&bytes, &options()).expect("it loads"))
             })
             .collect();
 
@@ -90,7 +91,7 @@ fn with_quantizers_single_steps_agree() {
             let mut feeds = bench.feeds(number);
             feeds.extend(state.clone());
             let results: Vec<(&str, Tensors)> = (sessions.iter_mut())
-                .map(|(name, session)| (*name, session.run(&feeds).expect("it runs")))
+                .map(|(name, session)| (name.as_str(), session.run(&feeds).expect("it runs")))
                 .collect();
             let Some((first, expected)) = results.first() else {
                 unreachable!("tract is always there")
@@ -117,6 +118,18 @@ fn with_quantizers_single_steps_agree() {
             "{fixture}: the engines choose other levels on nearly every batch"
         );
     }
+}
+
+/// The embedded engine with standard ops, then each engine with its own dialect.
+fn spellings(engines: &[Box<dyn Engine>]) -> impl Iterator<Item = (String, &dyn Engine, Dialect)> {
+    let standard = engines.first().map(|engine| {
+        let name = format!("{} in standard ops", engine.name());
+        (name, engine.as_ref(), Dialect::default())
+    });
+    let own = engines
+        .iter()
+        .map(|engine| (engine.name().to_owned(), engine.as_ref(), dialect(engine.as_ref())));
+    standard.into_iter().chain(own)
 }
 
 /// The loss, and every parameter, step and statistic after the step, agree.

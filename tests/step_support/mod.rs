@@ -15,6 +15,7 @@ use lsqc::run::{classes, model_inputs};
 use lsqc::terminal::{Terminal, Verbosity};
 use lsqc::tune::{self, BnMode, Gradients, StepGraph, StepPlan};
 use lsqc_passes::ir::{Model, Tensor};
+use lsqc_passes::legalize::Dialect;
 use lsqc_passes::pipelines;
 use lsqc_passes::quantize::{Bits, FLIP_GAMMAS, QuantizePlan, SET_STEPS, Sites, StepInit};
 use lsqc_passes::train::{Loss, Oscillations, names};
@@ -104,8 +105,8 @@ impl Bench {
         (model, sites)
     }
 
-    /// The step graph of `student` as `engine` gets it, with both losses and BatchNorm by the batch.
-    pub fn assemble(&mut self, student: &Model, sites: &Sites, gradients: Gradients, engine: &dyn Engine) -> StepGraph {
+    /// The step graph of `student` in this dialect, with both losses and BatchNorm by the batch.
+    pub fn assemble(&mut self, student: &Model, sites: &Sites, gradients: Gradients, dialect: Dialect) -> StepGraph {
         let shapes: BTreeMap<String, Vec<usize>> = (self.batch(0).inputs.iter())
             .map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()))
             .collect();
@@ -116,7 +117,7 @@ impl Bench {
             weight_decay: None,
             oscillations: Oscillations::Left,
             gradients,
-            dialect: tune::dialect(engine),
+            dialect,
         };
         tune::assemble(&mut self.compiler, student, &self.float, sites, &plan).expect("it is assembled")
     }

@@ -85,7 +85,7 @@ pub(super) fn from_tract(value: TValue, declared: Option<DType>) -> Result<Tenso
 }
 
 /// Do the elements lie in the order of their indices? The stride of an axis of one element says nothing, and reductions leave odd ones.
-fn row_major(tensor: &TractTensor) -> bool {
+pub(super) fn row_major(tensor: &TractTensor) -> bool {
     let natural = TractTensor::natural_strides(tensor.shape());
     tensor.len() == 0
         || (0..tensor.rank()).all(|axis| tensor.shape().get(axis) == Some(&1) || tensor.strides().get(axis) == natural.get(axis))

@@ -9,19 +9,21 @@
 //! the same name; models with functions of their own. tract's panics become errors.
 
 mod convert;
+mod operators;
 mod session;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use lsqc_passes::ir::DType;
+use lsqc_passes::ir::{DType, LSQC_DOMAIN};
 use tract_linalg::multithread::Executor;
 use tract_onnx::Onnx;
 use tract_onnx::pb::{self, ModelProto, tensor_shape_proto::dimension, type_proto};
 use tract_onnx::prelude::Framework;
 
 use super::guard::{hush_this_thread, quietly};
+use super::kernels::NATIVE;
 use super::memory::keep_freed_memory;
 use super::signature::{Port, Signature};
 use super::{Engine, EngineError, LoadOptions, Session};
@@ -44,6 +46,10 @@ impl Engine for TractEngine {
         format!("tract {VERSION} (embedded)")
     }
 
+    fn native_ops(&self) -> Vec<&'static str> {
+        NATIVE.iter().map(|op| op.name).collect()
+    }
+
     fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn Session>> {
         keep_freed_memory();
         let refuse = |cause: String| EngineError::Refused { engine: NAME, cause };
@@ -59,9 +65,10 @@ impl Engine for TractEngine {
 }
 
 fn build(model: &[u8], options: &LoadOptions) -> Result<TractSession> {
-    let framework = tract_onnx::onnx()
+    let mut framework = tract_onnx::onnx()
         .with_ignore_output_shapes(true)
         .with_ignore_value_info(true);
+    operators::register(&mut framework);
     let proto = framework.proto_model_for_read(&mut std::io::Cursor::new(model))?;
     refuse_unknown(&framework, &proto)?;
     let signature = signature(&proto).context("the model has no graph")?;
@@ -97,7 +104,11 @@ fn refuse_unknown(framework: &Onnx, proto: &ModelProto) -> Result<()> {
     while let Some(graph) = graphs.pop() {
         for node in &graph.node {
             let standard = matches!(node.domain.as_str(), "" | "ai.onnx");
-            if !standard || !framework.op_register.0.contains_key(&node.op_type) {
+            let native = NATIVE.iter().any(|op| op.name == node.op_type);
+            if native && node.domain == LSQC_DOMAIN {
+                continue;
+            }
+            if !standard || native || !framework.op_register.0.contains_key(&node.op_type) {
                 let domain = if standard {
                     String::new()
                 } else {
