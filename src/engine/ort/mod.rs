@@ -22,6 +22,7 @@ mod providers;
 mod session;
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use ort::logging::LogLevel;
@@ -240,7 +241,12 @@ impl OrtEngine {
     }
 
     fn build(&self, model: &[u8], options: &LoadOptions) -> Result<OrtSession> {
+        // The runtime enters our domain into a map of the process when a session starts: it asks whether it is there, and then adds it, so
+        // that two sessions at a time may both add it, which it refuses.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let session = self.configure(options)?.commit_from_memory(model)?;
+        drop(one_at_a_time);
         let signature = Signature {
             inputs: session.inputs().iter().map(port).collect::<Result<_>>()?,
             outputs: session.outputs().iter().map(port).collect::<Result<_>>()?,
