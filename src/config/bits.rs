@@ -42,6 +42,12 @@ impl Bits {
     pub fn activations(self) -> u8 {
         self.activations
     }
+
+    /// Are there 8 of both? Such a network is trained for a short while at a low rate, from steps that fit well.
+    #[must_use]
+    pub fn are_eight(self) -> bool {
+        (self.weights, self.activations) == (8, 8)
+    }
 }
 
 impl Default for Bits {

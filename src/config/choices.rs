@@ -45,10 +45,8 @@ choice! {
 choice! {
     /// How step sizes start.
     Init {
-        /// mse at 8 bits, lsq below
-        #[default]
-        Auto = "auto",
         /// 2·mean|v| / √Q_P, to be trained
+        #[default]
         Lsq = "lsq",
         /// The step of least squared error, good without training
         Mse = "mse",

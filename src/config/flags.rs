@@ -97,7 +97,7 @@ pub struct Flags {
     /// The runtime that the result is spelled for [default: ort]
     #[arg(long, value_enum, value_name = "TARGET", help_heading = "Quantization")]
     pub target: Option<Target>,
-    /// How step sizes start [default: auto; mse with --epochs 0]
+    /// How step sizes start [default: lsq; mse for w8a8 and with --epochs 0]
     #[arg(long, value_enum, value_name = "INIT", help_heading = "Quantization")]
     pub init: Option<Init>,
 

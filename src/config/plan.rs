@@ -189,7 +189,7 @@ impl Plan {
             bits,
             placement,
             target: flags.target.or(quantize.target).unwrap_or_default(),
-            init: init(flags, &settings, length),
+            init: init(flags, &settings, length, bits),
             layers,
             loss_choice: flags.loss.or(train.loss).unwrap_or_default(),
             length,
@@ -250,8 +250,7 @@ impl Plan {
     /// The learning rate: what was asked for, or the method's: 0.01, but 0.001 where weights and activations have 8 bits.
     #[must_use]
     pub fn learning_rate(&self) -> f64 {
-        let eight = self.bits.weights() == 8 && self.bits.activations() == 8;
-        self.lr.unwrap_or(if eight { 0.001 } else { 0.01 })
+        self.lr.unwrap_or(if self.bits.are_eight() { 0.001 } else { 0.01 })
     }
 
     /// What is minimised, now that it is known whether the training data has labels.
@@ -294,13 +293,14 @@ fn length(flags: &Flags, settings: &Settings) -> Result<Length> {
     })
 }
 
-/// Without training, steps are best where the error is least: that is implied unless the same or a stronger source says otherwise.
-fn init(flags: &Flags, settings: &Settings, length: Length) -> Init {
+/// Without training, and with 8 bits throughout, steps are best where the error is least: without training that is implied unless the same
+/// or a stronger source says otherwise, with it unless any says.
+fn init(flags: &Flags, settings: &Settings, length: Length, bits: Bits) -> Init {
     let length_by_flag = flags.epochs.is_some() || flags.steps.is_some();
     match (flags.init, settings.file.quantize.init) {
         (Some(init), _) => init,
         (None, Some(init)) if !(length.is_zero() && length_by_flag) => init,
-        _ if length.is_zero() => Init::Mse,
+        _ if length.is_zero() || bits.are_eight() => Init::Mse,
         _ => Init::default(),
     }
 }

@@ -118,7 +118,7 @@ part! {
         placement: String,
         /// The runtime that the result is for: ort.
         target: String,
-        /// How step sizes started: auto (mse at 8 bits, lsq below), lsq or mse.
+        /// How step sizes started: lsq or mse.
         init: String,
         /// What was minimised: ce, kd or both; null where nothing was trained.
         loss: Option<String>,

@@ -131,10 +131,8 @@ pub enum Sign {
 /// How a step starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum StepInit {
-    /// By bits: at 8 the least squared error, below as the paper.
-    #[default]
-    ByBits,
     /// 2·mean|v|/√Q_P, as the paper.
+    #[default]
     Lsq,
     /// The step of the least mean squared error.
     MinMse,

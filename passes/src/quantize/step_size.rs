@@ -7,9 +7,7 @@ use crate::ops::QuantRange;
 #[must_use]
 pub fn initial(values: &[f32], range: QuantRange, init: StepInit) -> Option<f32> {
     match init {
-        // √Q_P follows the spread of values only where levels are few: at 8 bits its grid reaches several times beyond them.
-        StepInit::ByBits if range.bits == 8 => min_mse(values, range),
-        StepInit::Lsq | StepInit::ByBits => lsq(values, range),
+        StepInit::Lsq => lsq(values, range),
         StepInit::MinMse => min_mse(values, range),
     }
 }
@@ -102,15 +100,6 @@ mod tests {
         let expected = squares.sum::<f64>() / values.len() as f64;
         // Quarters and their squares are exact in single precision.
         assert_eq!(mean_squared_error(&values, 1.0, SIGNED_3), expected);
-    }
-
-    #[test]
-    fn by_bits_is_the_papers_below_8() {
-        let values = [0.1, -0.7, 0.4, 0.9];
-        let eight = QuantRange { bits: 8, signed: true };
-        assert_eq!(initial(&values, SIGNED_3, StepInit::ByBits), lsq(&values, SIGNED_3));
-        assert_eq!(initial(&values, eight, StepInit::ByBits), min_mse(&values, eight));
-        assert_ne!(lsq(&values, eight), min_mse(&values, eight));
     }
 
     #[test]
