@@ -41,11 +41,11 @@ RESULTS = ROOT / "benches" / "accuracy.json"
 README = ROOT / "README.md"
 
 SETTINGS = {  # (network, bits): training from the float model, in epochs of 468 steps
-    ("resnet20", 8): {"epochs": 1, "lr": 0.0001},
+    ("resnet20", 8): {"epochs": 1, "lr": 0.001},
     ("resnet20", 4): {"epochs": 3, "lr": 0.005},
     ("resnet20", 3): {"epochs": 3, "lr": 0.005},
     ("resnet20", 2): {"epochs": 3, "lr": 0.01},
-    ("mobilenet", 8): {"epochs": 1, "lr": 0.0001},
+    ("mobilenet", 8): {"epochs": 1, "lr": 0.001},
     ("mobilenet", 4): {"epochs": 2, "lr": 0.02},
     ("mobilenet", 3): {"epochs": 2, "lr": 0.02},
     ("mobilenet", 2): {"epochs": 5, "lr": 0.01},
