@@ -10,11 +10,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use lsqc_passes::ir::{Model, Tensor};
-use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::quantize::Sites;
 
-use crate::calibrate;
-use crate::compiler::{Compiler, serialize};
+use crate::calibrate::{self, Start};
+use crate::compiler::{Compiler, load};
 use crate::config::{BatchNorm, Loss, LossChoice, Oscillations, Quantization};
 use crate::data::{self, Batch, Data, Dataset};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Session, Tensors};
@@ -92,7 +91,11 @@ impl Subjects {
         let (mut initial, sites) = place(wish.asked, compiler, &mut float)?;
         let few = data::first(&data.train, CALIBRATION);
         let init = step_init(crate::config::Init::default());
-        let calibration = calibrate::calibrate(&float, &sites, &few, engine, &options, init, terminal)?;
+        let start = Start {
+            init,
+            widest_unsigned: wish.asked.deployment.target.widest_unsigned,
+        };
+        let calibration = calibrate::calibrate(&float, &sites, &few, engine, &options, start, terminal)?;
         set_steps(compiler, &mut initial, &calibration, init)?;
 
         let classes = classes(&float);
@@ -143,8 +146,8 @@ impl Subjects {
             stepper.step(self.batch.clone(), LEARNING_RATE)?;
         }
         let memory_peak = meter.peak();
-        let mut float = load(&self.float, engine, &options)?;
-        let mut against = self.against.as_ref().map(|model| load(model, engine, &options)).transpose()?;
+        let mut float = load(engine, &self.float, &options)?;
+        let mut against = self.against.as_ref().map(|model| load(engine, model, &options)).transpose()?;
         let mut times: [Vec<f64>; 3] = Default::default();
         let progress = terminal.progress(&format!("bench {}", engine.name()), WARM_UP + rounds.count);
         for round in 0..WARM_UP + rounds.count {
@@ -212,10 +215,6 @@ fn seconds(work: impl FnOnce() -> Result<()>) -> Result<f64> {
 
 fn infer(session: &mut dyn Session, inputs: &Tensors) -> Result<()> {
     session.run(inputs).map(drop)
-}
-
-fn load(model: &Model, engine: &dyn Engine, options: &LoadOptions) -> Result<Box<dyn Session>> {
-    engine.load(&serialize(model, OwnOps::Refuse)?, options)
 }
 
 /// The first samples, gone round until the batch is full, with labels made up where there are none.

@@ -1,7 +1,8 @@
 //! Calibration: runs the float network on real data and gives every activation quantizer its first step and its sign.
 //!
 //! Each source keeps its smallest value and an even sample of all it showed, from which the step is computed. Unsigned is chosen where the
-//! graph proves the source at least 0, else where no value below 0 was seen; else signed.
+//! graph proves the source at least 0, else where no value below 0 was seen; else signed. What the settings say of a layer comes first, and a
+//! target may have no unsigned levels of 8 bits.
 
 use std::collections::BTreeMap;
 
@@ -35,6 +36,10 @@ pub enum SignReason {
     NotSeen,
     /// Values below 0 were seen.
     Seen,
+    /// The settings say so.
+    Asked,
+    /// The target has no levels of so many bits without a sign.
+    Target,
 }
 
 impl std::fmt::Display for SignReason {
@@ -43,8 +48,19 @@ impl std::fmt::Display for SignReason {
             SignReason::Proven => "the graph proves it at least 0",
             SignReason::NotSeen => "no value below 0 was seen in calibration",
             SignReason::Seen => "values below 0 were seen in calibration",
+            SignReason::Asked => "the settings say so",
+            SignReason::Target => "the target has no levels of so many bits without a sign",
         })
     }
+}
+
+/// How quantizers start.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// Their steps.
+    pub init: StepInit,
+    /// The most bits of a level without a sign.
+    pub widest_unsigned: u32,
 }
 
 /// What calibration found.
@@ -77,7 +93,7 @@ pub fn calibrate(
     data: &std::sync::Arc<dyn Dataset>,
     engine: &dyn Engine,
     options: &LoadOptions,
-    init: StepInit,
+    start: Start,
     terminal: &Terminal,
 ) -> Result<Calibration> {
     let mut observed = float.clone();
@@ -133,7 +149,7 @@ pub fn calibrate(
     drop(progress);
     Ok(Calibration {
         samples,
-        ..choose(sites, &seen, init)
+        ..choose(sites, &seen, start)
     })
 }
 
@@ -157,7 +173,7 @@ fn look(name: &str, tensor: &Tensor, real: usize, stride_of: &impl Fn(usize) -> 
     })
 }
 
-fn choose(sites: &Sites, seen: &BTreeMap<String, Seen>, init: StepInit) -> Calibration {
+fn choose(sites: &Sites, seen: &BTreeMap<String, Seen>, start: Start) -> Calibration {
     // Sites that share a step are one distribution: that of all their sources.
     let group_of = |site: &Site| site.shares.clone().unwrap_or_else(|| site.value.clone());
     let mut groups: BTreeMap<String, Vec<&Site>> = BTreeMap::new();
@@ -166,7 +182,7 @@ fn choose(sites: &Sites, seen: &BTreeMap<String, Seen>, init: StepInit) -> Calib
     }
     let chosen: Vec<_> = groups
         .into_par_iter()
-        .map(|(_, members)| choose_group(&members, seen, init))
+        .map(|(_, members)| choose_group(&members, seen, start))
         .collect();
     let mut calibration = Calibration::default();
     for (values, step, sign, reason) in chosen {
@@ -181,25 +197,28 @@ fn choose(sites: &Sites, seen: &BTreeMap<String, Seen>, init: StepInit) -> Calib
     calibration
 }
 
-fn choose_group(
-    members: &[&Site],
-    seen: &BTreeMap<String, Seen>,
-    init: StepInit,
-) -> (Vec<String>, Option<f32>, Sign, SignReason) {
+fn choose_group(members: &[&Site], seen: &BTreeMap<String, Seen>, start: Start) -> (Vec<String>, Option<f32>, Sign, SignReason) {
     let proven = members.iter().all(|site| site.non_negative);
     let sources: Vec<&Seen> = members.iter().filter_map(|site| seen.get(&site.source)).collect();
     let below = sources.iter().any(|seen| seen.least < 0.0);
-    let (sign, reason) = match (proven, below) {
-        (true, _) => (Sign::Unsigned, SignReason::Proven),
-        (false, false) => (Sign::Unsigned, SignReason::NotSeen),
-        (false, true) => (Sign::Signed, SignReason::Seen),
-    };
     let bits = members.iter().map(|site| site.bits).max().unwrap_or(8);
+    // A sign holds for all where one asks for it.
+    let asked = members
+        .iter()
+        .filter_map(|site| site.asked)
+        .max_by_key(|sign| *sign == Sign::Signed);
+    let (sign, reason) = match (asked, proven, below) {
+        (Some(sign), ..) => (sign, SignReason::Asked),
+        (None, false, true) => (Sign::Signed, SignReason::Seen),
+        _ if bits > start.widest_unsigned => (Sign::Signed, SignReason::Target),
+        (None, true, _) => (Sign::Unsigned, SignReason::Proven),
+        (None, false, false) => (Sign::Unsigned, SignReason::NotSeen),
+    };
     let range = QuantRange {
         bits,
         signed: sign == Sign::Signed,
     };
     let values: Vec<f32> = sources.iter().flat_map(|seen| seen.kept.iter().copied()).collect();
-    let step = step_size::initial(&values, range, init);
+    let step = step_size::initial(&values, range, start.init);
     (members.iter().map(|site| site.value.clone()).collect(), step, sign, reason)
 }

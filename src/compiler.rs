@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lsqc_passes::ir::{Model, Tensor};
+use lsqc_passes::lower::UNPACK_WEIGHTS;
 use lsqc_passes::onnx::{OwnOps, WriteOptions};
 use lsqc_passes::pass::{self, Evaluator, Failed, Note, Pass, PassCx, PassRun};
 use lsqc_passes::text;
 
-use crate::engine::{CpuFallback, Engine, LoadOptions, QdqFusion, Tensors, TractEngine};
+use crate::engine::{CpuFallback, Engine, LoadOptions, QdqFusion, Session, Tensors, TractEngine};
 use crate::failure::{Classify, Failure};
 
 /// Computes constants with the embedded engine.
@@ -123,6 +124,19 @@ impl Compiler {
     pub fn time(&self) -> Duration {
         self.runs.iter().map(|run| run.time).sum()
     }
+}
+
+/// Loads a model that was written for a runtime, with types that the engine does not have spelled in those that it has.
+///
+/// # Errors
+/// If the engine refuses it.
+pub fn load(engine: &dyn Engine, model: &Model, options: &LoadOptions) -> Result<Box<dyn Session>> {
+    if engine.packed_types() {
+        return engine.load(&serialize(model, OwnOps::Refuse)?, options);
+    }
+    let mut model = model.clone();
+    Compiler::default().run(&[&UNPACK_WEIGHTS], &mut model, |_| (), |_| ())?;
+    engine.load(&serialize(&model, OwnOps::Refuse)?, options)
 }
 
 fn failure(file: Option<&Path>, failed: Failed) -> Failure {

@@ -48,7 +48,7 @@ pub fn inspect(asked: &Quantization, loss: LossChoice, compiler: &mut Compiler) 
         quantized_already: quantized_already(&model),
         refusal: None,
         bits: asked.bits.to_string(),
-        placement: asked.placement.to_string(),
+        placement: asked.deployment.placement.to_string(),
         layers: Vec::new(),
         joins: Vec::new(),
         not_quantized: Vec::new(),
@@ -90,7 +90,7 @@ pub fn inspect(asked: &Quantization, loss: LossChoice, compiler: &mut Compiler) 
         float: &float.graph,
         initial: &initial.graph,
         sites: &sites,
-        placement: asked.placement,
+        placement: asked.deployment.placement,
         work: &work,
         reach: reach.as_ref().ok(),
     };

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use lsqc_passes::ir::{Model, Tensor};
-use lsqc_passes::onnx::OwnOps;
 
-use crate::compiler::serialize;
+use crate::compiler::load;
 use crate::data::{Dataset, EvalBatches};
 use crate::engine::{Engine, LoadOptions};
 use crate::failure::Failure;
@@ -138,10 +137,7 @@ pub fn compare(
 ) -> Result<Comparison> {
     let size = common_batch(pair)?;
     let [a, b] = pair;
-    let mut sessions = [
-        engine.load(&serialize(a.model, OwnOps::Refuse)?, options)?,
-        engine.load(&serialize(b.model, OwnOps::Refuse)?, options)?,
-    ];
+    let mut sessions = [load(engine, a.model, options)?, load(engine, b.model, options)?];
     let names = pair.map(|side| {
         let graph = &side.model.graph;
         graph
@@ -269,7 +265,7 @@ pub fn scores(
         ..Scores::default()
     };
     model.graph.set_outputs(vec![first]);
-    let mut session = engine.load(&serialize(&model, OwnOps::Refuse)?, options)?;
+    let mut session = load(engine, &model, options)?;
     let name = model.graph[first].name().to_owned();
     let fixed = fixed_batch(&model);
     let batches = EvalBatches::new(Arc::clone(data), fixed.unwrap_or(BATCH), None);

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lsqc_passes::ir::{Model, Tensor};
-use lsqc_passes::ops::Quantizer;
+use lsqc_passes::ir::Model;
+use lsqc_passes::lower::Fixed;
+use lsqc_passes::pipelines::lowest_ir_version;
+use lsqc_passes::target::Sums;
 
 use crate::calibrate::SignReason;
-use crate::config::{Loss, Oscillations, Plan, Size};
+use crate::config::{Deployment, Granularity, Loss, Oscillations, Plan, Size};
 use crate::data::{FileDigest, Origin, TestOrigin};
 use crate::engine::Selected;
 use crate::report::{
     self, DataOrigin, Gate, GateOutcome, Layer, LayerProof, LossPoint, Metric, Metrics, Note, Oscillating, Output, Phase, Proof,
-    Report, Settings, Site, Sizes, Status, TensorReport, TestSet, Timing, Tool, Training, drop_of,
+    Report, Requires, Settings, Site, Sizes, Status, TensorReport, TestSet, Timing, Tool, Training, drop_of,
 };
 use crate::run::Outcome;
 use crate::tune::{BATCHES, Oscillation};
@@ -66,6 +68,7 @@ pub fn report(frame: Frame, outcome: &Outcome) -> Report {
         training: training(outcome),
         proof: proof(&frame, outcome),
         sizes: sizes(&frame, outcome),
+        requires: requires(frame.plan, outcome),
         timing: timing(&frame, outcome),
         metrics: Some(metrics),
         gate,
@@ -106,8 +109,11 @@ fn settings(plan: &Plan, outcome: &Outcome) -> Settings {
     Settings {
         weight_bits: plan.bits.weights(),
         activation_bits: plan.bits.activations(),
-        placement: plan.placement.to_string(),
-        target: plan.target.to_string(),
+        placement: plan.deployment.placement.to_string(),
+        target: plan.deployment.target.name.to_owned(),
+        per_channel: plan.deployment.granularity == Granularity::PerChannel,
+        storage: plan.deployment.storage.to_string(),
+        no_vnni: plan.deployment.sums == Sums::SixteenBit,
         init: plan.init.to_string(),
         loss: outcome.loss.map(|loss: Loss| loss.to_string()),
         steps: outcome.losses.len() as u64,
@@ -121,42 +127,50 @@ fn settings(plan: &Plan, outcome: &Outcome) -> Settings {
     }
 }
 
-/// A quantizer's attributes and step in a model.
-fn quantizer(model: &Model, value: &str) -> Option<(Quantizer, f64)> {
+/// A quantizer in a model, with its steps.
+fn quantizer(model: &Model, value: &str) -> Option<Fixed> {
     let graph = &model.graph;
     let (_, node) = graph.producer(graph.find(value)?)?;
-    let step = graph[node.input(1)?].constant().and_then(Tensor::to_f64)?;
-    Some((Quantizer::of(node).ok()?, *step.first()?))
+    Fixed::of(graph, node)
 }
 
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+/// The middle one of a quantizer's steps.
+fn median(fixed: &Fixed) -> f64 {
+    let mut steps = fixed.steps.clone();
+    steps.sort_by(f32::total_cmp);
+    steps.get(steps.len() / 2).copied().map_or(f64::NAN, f64::from)
+}
+
+#[allow(clippy::cast_precision_loss)]
 fn weights(outcome: &Outcome, value: &str) -> Option<TensorReport> {
-    let (_, first_step) = quantizer(&outcome.initial, value)?;
-    let (quantizer, last_step) = quantizer(&outcome.trained, value)?;
-    let graph = &outcome.trained.graph;
-    let (_, node) = graph.producer(graph.find(value)?)?;
-    let values = graph[node.input(0)?].constant()?.to_f32()?;
-    let (lo, hi) = quantizer.range.bounds();
-    let clipped = values
-        .iter()
-        .filter(|&&v| v / last_step as f32 > hi || v / (last_step as f32) < lo)
-        .count();
-    let error = lsqc_passes::quantize::step_size::mean_squared_error(&values, last_step as f32, quantizer.range);
+    let first = quantizer(&outcome.initial, value)?;
+    let last = quantizer(&outcome.trained, value)?;
+    let weight = outcome.trained.graph[last.x].constant()?;
+    let values = weight.to_f32()?;
+    let (lo, hi) = last.quantizer.range.bounds();
+    let (mut clipped, mut error) = (0u64, 0.0);
+    for (index, (&v, level)) in values.iter().zip(last.levels(weight)?).enumerate() {
+        let step = last.step_at(weight.shape(), index);
+        clipped += u64::from(v / step > hi || v / step < lo);
+        error += (f64::from(step) * f64::from(level) - f64::from(v)).powi(2);
+    }
+    let count = values.len().max(1) as f64;
     Some(TensorReport {
-        bits: u8::try_from(quantizer.range.bits).unwrap_or(u8::MAX),
+        bits: u8::try_from(last.quantizer.range.bits).unwrap_or(u8::MAX),
         signed: true,
         signed_reason: "weights are signed".to_owned(),
-        first_step,
-        last_step,
-        clipped: Some(clipped as f64 / values.len().max(1) as f64),
-        mean_squared_error: Some(error),
+        steps: last.steps.len() as u64,
+        first_step: median(&first),
+        last_step: median(&last),
+        clipped: Some(clipped as f64 / count),
+        mean_squared_error: Some(error / count),
     })
 }
 
 #[allow(clippy::cast_precision_loss)]
 fn activation(outcome: &Outcome, value: &str) -> Option<TensorReport> {
-    let (_, first_step) = quantizer(&outcome.initial, value)?;
-    let (quantizer, last_step) = quantizer(&outcome.trained, value)?;
+    let first = quantizer(&outcome.initial, value)?;
+    let last = quantizer(&outcome.trained, value)?;
     let seen: Option<&Compared> = outcome.proof.sites.iter().find(|site| site.value == value);
     let share = |part: f64| seen.filter(|seen| seen.levels > 0).map(|seen| part / seen.levels as f64);
     let reason = outcome
@@ -171,11 +185,12 @@ fn activation(outcome: &Outcome, value: &str) -> Option<TensorReport> {
         reason
     };
     Some(TensorReport {
-        bits: u8::try_from(quantizer.range.bits).unwrap_or(u8::MAX),
-        signed: quantizer.range.signed,
+        bits: u8::try_from(last.quantizer.range.bits).unwrap_or(u8::MAX),
+        signed: last.quantizer.range.signed,
         signed_reason: reason,
-        first_step,
-        last_step,
+        steps: last.steps.len() as u64,
+        first_step: median(&first),
+        last_step: median(&last),
         clipped: share(seen.map_or(0.0, |seen| seen.clipped as f64)),
         mean_squared_error: share(seen.map_or(0.0, |seen| seen.squared_error)),
     })
@@ -342,6 +357,18 @@ fn proof(frame: &Frame, outcome: &Outcome) -> Proof {
     }
 }
 
+/// What a runtime must have to load the file.
+fn requires(plan: &Plan, outcome: &Outcome) -> Requires {
+    let opset = outcome.lowered.opset();
+    let Deployment { target, storage, .. } = plan.deployment;
+    Requires {
+        runtime: target.title.to_owned(),
+        version: target.oldest(opset, storage).map(|version| version.to_string()),
+        opset,
+        ir_version: lowest_ir_version(opset).unwrap_or(outcome.lowered.ir_version),
+    }
+}
+
 fn sizes(frame: &Frame, outcome: &Outcome) -> Sizes {
     let graph = &outcome.trained.graph;
     let counted = outcome.sites.layers.iter().filter_map(|layer| {
@@ -349,11 +376,13 @@ fn sizes(frame: &Frame, outcome: &Outcome) -> Sizes {
         Some((graph[node.input(0)?].constant()?.len() as u64, u64::from(layer.bits.weight)))
     });
     let counted: Vec<(u64, u64)> = counted.collect();
+    let storage = frame.plan.deployment.storage;
+    let stored = |bits: u64| u32::try_from(bits).map_or(8, |bits| u64::from(storage.stored_bits(bits)));
     Sizes {
         float_model: frame.input.bytes,
         lowered_model: frame.lowered_bytes,
         float_weights: counted.iter().map(|(count, _)| count * 4).sum(),
-        stored_weights: counted.iter().map(|(count, _)| count).sum(),
+        stored_weights: counted.iter().map(|(count, bits)| (count * stored(*bits)).div_ceil(8)).sum(),
         packed_weights: counted.iter().map(|(count, bits)| (count * bits).div_ceil(8)).sum(),
     }
 }

@@ -1,6 +1,6 @@
 //! The proof: every quantized layer of the lowered graph against the fake-quantized one, in levels.
 //!
-//! The lowered graph runs once, with the uint8 tensor behind every quantizer as an extra output. The fake-quantized graph, cut at its
+//! The lowered graph runs once, with the tensor of levels behind every quantizer as an extra output. The fake-quantized graph, cut at its
 //! quantizers, then computes each layer in floats from those very levels; what it would round is rounded here and compared. A mismatch is a
 //! difference of more than one level, or of one level where the value before rounding, computed in double precision, is farther than
 //! [`TIE`] from a half. One-level differences nearer than that are ties: float32 rounding, counted and shown.
@@ -13,11 +13,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use lsqc_passes::analyze::weighted;
 use lsqc_passes::ir::{Graph, Model, NodeId, Tensor};
-use lsqc_passes::lower::{CUT_AT_QUANTIZERS, LEVELS_IN, LevelSite, WIDEN_TO_DOUBLE, accumulator_grid};
+use lsqc_passes::lower::{CUT_AT_QUANTIZERS, Form, LEVELS_IN, LevelSite, WIDEN_TO_DOUBLE, accumulator_grid};
 use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::pipelines;
 
-use crate::compiler::{Compiler, serialize};
+use crate::compiler::{Compiler, load, serialize};
 use crate::data::{Batch, Dataset, EvalBatches};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Session, Tensors, TractEngine};
 use crate::interrupt;
@@ -111,6 +111,8 @@ pub struct Pair<'a> {
     pub lowered: &'a Model,
     /// Where the lowered graph's levels are.
     pub sites: &'a [LevelSite],
+    /// How the lowered graph is written.
+    pub form: Form,
 }
 
 /// A layer that is compared at its accumulator.
@@ -135,7 +137,7 @@ pub fn prove(
     options: &LoadOptions,
     terminal: &Terminal,
 ) -> Result<Proof> {
-    let accumulators = accumulators(&pair.fake.graph);
+    let accumulators = accumulators(&pair.fake.graph, pair.form);
     let (pieces, doubles) = pieces(compiler, pair.fake, &accumulators)?;
     let mut lowered = pair.lowered.clone();
     let wanted: Vec<_> = pair
@@ -158,7 +160,7 @@ pub fn prove(
         qdq_fusion: QdqFusion::Default,
         ..options.clone()
     };
-    let mut lowered = engine.load(&serialize(&lowered, OwnOps::Refuse)?, &integer)?;
+    let mut lowered = load(engine, &lowered, &integer)?;
     let mut float = engine.load(&serialize(&pieces, OwnOps::Refuse)?, options)?;
     let mut referee: Option<Box<dyn Session>> = None;
 
@@ -188,7 +190,7 @@ pub fn prove(
         let mut doubts: Vec<(usize, Vec<usize>)> = Vec::new();
         for (index, site) in pair.sites.iter().enumerate() {
             let source = source_of(site, &feeds, &floats)?;
-            let levels = tensor(&integers, &site.levels)?.values::<u8>().context("levels are uint8")?;
+            let levels = codes(site, tensor(&integers, &site.levels)?)?;
             let part = real_part(source, real);
             let Some(row) = proof.sites.get_mut(index) else { continue };
             let near = compare(
@@ -274,7 +276,7 @@ fn pieces(compiler: &mut Compiler, fake: &Model, accumulators: &[Accumulator]) -
 }
 
 /// Quantized layers that no quantizer follows.
-fn accumulators(graph: &Graph) -> Vec<Accumulator> {
+fn accumulators(graph: &Graph, form: Form) -> Vec<Accumulator> {
     let mut followed: HashSet<NodeId> = HashSet::new();
     for (id, node) in graph.nodes().rev() {
         let is_quantizer = node.op.is_lsqc("FakeQuantize");
@@ -297,7 +299,9 @@ fn accumulators(graph: &Graph) -> Vec<Accumulator> {
         let (Ok(op), false, Some(y)) = (weighted(graph, id), behind, node.output(0)) else {
             continue;
         };
-        let Some(grid) = accumulator_grid(graph, op) else { continue };
+        let Some(grid) = accumulator_grid(graph, op, form) else {
+            continue;
+        };
         let axis = if node.op.is("Conv") {
             1
         } else {
@@ -344,24 +348,30 @@ fn feeds(pieces: &Model, batch: &Batch, integers: &Tensors, sites: &[LevelSite],
             continue;
         }
         let levels = tensor(integers, &site.levels)?;
-        let values = levels.values::<u8>().context("levels are uint8")?;
-        let code = |&level: &u8| i16::from(level) - i16::from(site.zero_point);
+        let codes = codes(site, levels)?;
         let fed = match precision {
             Precision::Single => Tensor::new(
                 levels.shape(),
-                values.iter().map(|level| f32::from(code(level)) * site.step).collect(),
+                codes.iter().map(|&code| f32::from(code) * site.step).collect(),
             ),
             Precision::Double => Tensor::new(
                 levels.shape(),
-                values
-                    .iter()
-                    .map(|level| f64::from(code(level)) * f64::from(site.step))
-                    .collect(),
+                codes.iter().map(|&code| f64::from(code) * f64::from(site.step)).collect(),
             ),
         };
         feeds.insert(name, fed);
     }
     Ok(feeds)
+}
+
+/// The levels of a quantizer without their zero point.
+fn codes(site: &LevelSite, levels: &Tensor) -> Result<Vec<i16>> {
+    let zero = i16::try_from(site.zero_point).context("a zero point is a byte")?;
+    if let Some(levels) = levels.values::<u8>() {
+        return Ok(levels.iter().map(|&level| i16::from(level) - zero).collect());
+    }
+    let levels = levels.values::<i8>().context("levels are bytes")?;
+    Ok(levels.iter().map(|&level| i16::from(level) - zero).collect())
 }
 
 /// The float value that a quantizer rounds: computed by the cut graph, or fed to it.
@@ -383,17 +393,14 @@ fn real_part(tensor: &Tensor, real: usize) -> usize {
     tensor.len() / batch * real.min(batch)
 }
 
-/// Rounds `values` as the fake quantizer does and compares with `levels`; gives the positions of one-level differences.
-fn compare(row: &mut Compared, site: &LevelSite, values: &[f32], levels: &[u8]) -> Vec<usize> {
-    let (lo, hi) = (
-        i32::from(site.range.0) - i32::from(site.zero_point),
-        i32::from(site.range.1) - i32::from(site.zero_point),
-    );
+/// Rounds `values` as the fake quantizer does and compares with `codes`, the levels without their zero point; gives the positions of one-level differences.
+fn compare(row: &mut Compared, site: &LevelSite, values: &[f32], codes: &[i16]) -> Vec<usize> {
+    let (lo, hi) = (site.range.0 - site.zero_point, site.range.1 - site.zero_point);
     #[allow(clippy::cast_precision_loss)]
     let (least, most) = (lo as f32, hi as f32);
     let mut near = Vec::new();
     let mut error = 0.0f64;
-    for (at, (&value, &level)) in values.iter().zip(levels).enumerate() {
+    for (at, (&value, &code)) in values.iter().zip(codes).enumerate() {
         let ratio = value / site.step;
         let rounded = ratio.clamp(least, most).round_ties_even();
         row.clipped += u64::from(ratio < least || ratio > most);
@@ -404,7 +411,7 @@ fn compare(row: &mut Compared, site: &LevelSite, values: &[f32], levels: &[u8]) 
         let difference = if rounded.is_nan() {
             i32::MAX
         } else {
-            (rounded as i32 + i32::from(site.zero_point) - i32::from(level)).abs()
+            (rounded as i32 - i32::from(code)).abs()
         };
         match difference {
             0 => {}
@@ -456,7 +463,7 @@ mod tests {
     #[test]
     fn equal_levels_are_no_difference() {
         let mut row = Compared::default();
-        let near = compare(&mut row, &site(), &[0.0, 0.37, -0.74, 9.0, -9.0], &[128, 129, 126, 131, 124]);
+        let near = compare(&mut row, &site(), &[0.0, 0.37, -0.74, 9.0, -9.0], &[0, 1, -2, 3, -4]);
         assert!(near.is_empty());
         assert_eq!((row.levels, row.mismatches, row.clipped), (5, 0, 2));
     }
@@ -464,7 +471,7 @@ mod tests {
     #[test]
     fn one_level_is_a_doubt_and_two_are_a_mismatch() {
         let mut row = Compared::default();
-        let near = compare(&mut row, &site(), &[0.37, 0.37, f32::NAN], &[128, 127, 128]);
+        let near = compare(&mut row, &site(), &[0.37, 0.37, f32::NAN], &[0, -1, 0]);
         assert_eq!(near, [0]);
         assert_eq!(row.mismatches, 2);
     }

@@ -15,11 +15,12 @@ const COMPILER: &[(&str, &[&str])] = &[
     ("ops", &["ir"]),
     ("pass", &["ir"]),
     ("analyze", &["ir", "ops", "pass"]),
+    ("target", &[]),
     ("simplify", &["ir", "ops", "pass", "analyze"]),
-    ("quantize", &["ir", "ops", "pass", "analyze"]),
+    ("quantize", &["ir", "ops", "pass", "analyze", "target"]),
     ("train", &["ir", "ops", "pass", "analyze"]),
     ("legalize", &["ir", "ops", "pass", "analyze"]),
-    ("lower", &["ir", "ops", "pass", "analyze"]),
+    ("lower", &["ir", "ops", "pass", "analyze", "target"]),
     (
         "pipelines",
         &["pass", "analyze", "simplify", "quantize", "train", "legalize", "lower"],
@@ -36,7 +37,7 @@ const TOOL: &[(&str, &[&str], &[&str])] = &[
     ("terminal", &[], &[]),
     ("machine", &[], &[]),
     ("data", &["engine", "failure", "interrupt", "machine"], &["ir"]),
-    ("config", &["data", "failure", "output", "terminal"], &[]),
+    ("config", &["data", "failure", "output", "terminal"], &["target"]),
     ("model_file", &["failure", "output"], &["ir", "onnx", "text"]),
 ];
 

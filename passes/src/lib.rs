@@ -11,5 +11,6 @@ pub mod pass;
 pub mod pipelines;
 pub mod quantize;
 pub mod simplify;
+pub mod target;
 pub mod text;
 pub mod train;

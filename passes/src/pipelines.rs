@@ -2,7 +2,7 @@
 
 use crate::analyze::{FIX_SHAPES, INFER_TYPES};
 use crate::legalize::LEGALIZE;
-use crate::lower::{BAKE_WEIGHTS, CUT_AT_QUANTIZERS, FOLD_BATCH_NORMS, LOWER_ORT, SNAP_BIASES, WIDEN_TO_DOUBLE};
+use crate::lower::{BAKE_WEIGHTS, CUT_AT_QUANTIZERS, FOLD_BATCH_NORMS, LOWER_QDQ, SNAP_BIASES, UNPACK_WEIGHTS, WIDEN_TO_DOUBLE};
 use crate::pass::Pass;
 use crate::quantize::{FLIP_GAMMAS, PLACE_QUANTIZERS, SET_STEPS};
 use crate::simplify::{
@@ -34,7 +34,8 @@ pub static ALL: &[&Pass] = &[
     &FOLD_BATCH_NORMS,
     &SNAP_BIASES,
     &BAKE_WEIGHTS,
-    &LOWER_ORT,
+    &LOWER_QDQ,
+    &UNPACK_WEIGHTS,
     &CUT_AT_QUANTIZERS,
     &WIDEN_TO_DOUBLE,
 ];
@@ -108,8 +109,8 @@ pub static FINISH: &[&Pass] = &[&FOLD_BATCH_NORMS, &SNAP_BIASES, &REMOVE_DEAD, &
 /// The fake-quantized network in standard ops, computed in floats.
 pub static SPELL: &[&Pass] = &[&BAKE_WEIGHTS, &LEGALIZE, &REMOVE_DEAD];
 
-/// From the fake-quantized network to ONNX Runtime's integers.
-pub static LOWER: &[&Pass] = &[&LOWER_ORT, &REMOVE_DEAD];
+/// From the fake-quantized network to integers, as `lower::Form` says.
+pub static LOWER: &[&Pass] = &[&LOWER_QDQ, &REMOVE_DEAD];
 
 /// The lowest IR version that ONNX allows with this version of the default operator set (its `docs/Versioning.md`); `None` for versions
 /// that lsqc does not know.

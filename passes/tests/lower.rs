@@ -55,6 +55,17 @@ fn a_batch_norm_becomes_steps_and_biases_of_its_channels() {
 }
 
 #[test]
+fn a_step_for_each_channel_is_multiplied_by_its_own_factor() {
+    let text = QUANTIZED.replace("signed = 1> (w, sw)", "signed = 1, axis = 0> (w, both)");
+    let folded = run(&FOLD_BATCH_NORMS, &conv_norm("1.3, 0.7", &text)).0.unwrap();
+    let alone = run(&FOLD_BATCH_NORMS, &conv_norm("1.3, 0.7", QUANTIZED)).0.unwrap();
+    let steps = elements(&folded, "both/folded");
+    // One step of 0.25 gives 0.25·f; steps of 0.25 and 0.5 give 0.25·f and 0.5·f.
+    let factors: Vec<f32> = elements(&alone, "sw/folded").iter().map(|step| step / 0.25).collect();
+    assert_eq!(steps, [0.25 * factors[0], 0.5 * factors[1]]);
+}
+
+#[test]
 fn a_dead_channel_is_its_bias_alone() {
     let (model, notes) = run(&FOLD_BATCH_NORMS, &conv_norm("1.3, 0", QUANTIZED));
     let model = model.unwrap();
@@ -104,8 +115,8 @@ fn what_does_not_fold_exactly_stays() {
         ),
         (
             "1, 1",
-            QUANTIZED.replace("signed = 1> (w, sw)", "signed = 1, axis = 0> (w, both)"),
-            "the weight has a step for each channel already",
+            QUANTIZED.replace("signed = 1> (w, sw)", "signed = 1, axis = 1> (w, both)"),
+            "its weight has steps along another axis than that of its output channels",
         ),
         (
             "1, 1",

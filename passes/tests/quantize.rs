@@ -10,9 +10,8 @@ use insta::assert_snapshot;
 use lsqc_passes::analyze::INFER_TYPES;
 use lsqc_passes::ir::Model;
 use lsqc_passes::pass::{NoEvaluator, PassCx};
-use lsqc_passes::quantize::{
-    ActivationSteps, Bits, LayerRule, PLACE_QUANTIZERS, Placement, QuantizePlan, SET_STEPS, Sign, Sites,
-};
+use lsqc_passes::quantize::{ActivationSteps, Bits, LayerRule, PLACE_QUANTIZERS, QuantizePlan, SET_STEPS, Sign, Sites};
+use lsqc_passes::target::Placement;
 
 /// The plan most tests take: 4-bit weights and 3-bit activations.
 fn plan(placement: Placement) -> QuantizePlan {
@@ -20,6 +19,7 @@ fn plan(placement: Placement) -> QuantizePlan {
         bits: Bits {
             weight: 4,
             activation: 3,
+            sign: None,
         },
         placement,
         ..QuantizePlan::default()
@@ -229,6 +229,7 @@ fn a_rule_by_name_beats_every_default() {
         "t" => Some(LayerRule::Quantize(Bits {
             weight: 2,
             activation: 5,
+            sign: None,
         })),
         "u" => Some(LayerRule::Float),
         _ => None,

@@ -249,7 +249,7 @@ fn momentum_decay_and_floor() {
     let (model, added) = optimizer(OptimizerPlan {
         momentum: 0.9,
         weight_decay: for_p(0.25),
-        floors: for_p(0.125),
+        floors: BTreeMap::from([("p".to_owned(), vec![0.125])]),
     });
     assert_snapshot!(added, @r#"
     "next/p/Mul" = Mul ("momentum/p", "next/p/const")

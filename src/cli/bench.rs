@@ -84,7 +84,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         file: Some(args.model.clone()),
         ..Compiler::default()
     };
-    let asked = settings.quantization(&args.quantize);
+    let asked = settings.quantization(&args.quantize)?;
     let front = run::read(&asked, &mut compiler)?;
     for warning in &front.warnings {
         terminal.warn(warning);

@@ -53,7 +53,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
         ..Compiler::default()
     };
     let (loss, _) = settings.training();
-    let inspection = inspect(&settings.quantization(&args.quantize), loss, &mut compiler)?;
+    let inspection = inspect(&settings.quantization(&args.quantize)?, loss, &mut compiler)?;
     details(&compiler, &terminal);
     for warning in &inspection.warnings {
         terminal.warn(warning);

@@ -151,7 +151,7 @@ fn signed(plan: &Plan, outcome: &Outcome, model: &Model) -> Result<Model> {
     model.ir_version = pipelines::lowest_ir_version(model.opset()).unwrap_or(model.ir_version);
     model.set_metadata("lsqc.version", env!("CARGO_PKG_VERSION"));
     model.set_metadata("lsqc.bits", &plan.bits.to_string());
-    model.set_metadata("lsqc.placement", &plan.placement.to_string());
+    model.set_metadata("lsqc.placement", &plan.deployment.placement.to_string());
     if outcome.data.origin == crate::data::Origin::Synthetic {
         model.set_metadata("lsqc.warning", "calibrated and trained on noise: not to be trusted");
     }

@@ -1,4 +1,5 @@
-//! Bit widths: `3`, or `w3a4` for weights and activations apart; 2 to 8 each.
+//! Bit widths: `3`, or `w3a4` for weights and activations apart; 2 to 8 each. `w3a4u` and `w3a4s` also say whether activations have levels
+//! below 0, which is else taken from the graph and the data.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,6 +16,16 @@ const MAX: u8 = 8;
 pub struct Bits {
     weights: u8,
     activations: u8,
+    sign: Option<Signedness>,
+}
+
+/// Have activations levels below 0?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signedness {
+    /// No: what is below 0 is clipped.
+    Unsigned,
+    /// Yes.
+    Signed,
 }
 
 impl Bits {
@@ -28,7 +39,17 @@ impl Bits {
                 return Err(format!("{bits} bits: weights and activations take {MIN} to {MAX}"));
             }
         }
-        Ok(Bits { weights, activations })
+        Ok(Bits {
+            weights,
+            activations,
+            sign: None,
+        })
+    }
+
+    /// The sign of activations that is asked for.
+    #[must_use]
+    pub fn sign(self) -> Option<Signedness> {
+        self.sign
     }
 
     /// Of the weights.
@@ -55,6 +76,7 @@ impl Default for Bits {
         Bits {
             weights: MAX,
             activations: MAX,
+            sign: None,
         }
     }
 }
@@ -73,7 +95,13 @@ impl FromStr for Bits {
             None => number(text).and_then(|bits| Bits::new(bits, bits)),
             Some(rest) => {
                 let (weights, activations) = rest.split_once('a').ok_or_else(wrong)?;
-                Bits::new(number(weights)?, number(activations)?)
+                let (activations, sign) = match activations.strip_suffix(['u', 's']) {
+                    Some(rest) if activations.ends_with('u') => (rest, Some(Signedness::Unsigned)),
+                    Some(rest) => (rest, Some(Signedness::Signed)),
+                    None => (activations, None),
+                };
+                let bits = Bits::new(number(weights)?, number(activations)?)?;
+                Ok(Bits { sign, ..bits })
             }
         }
     }
@@ -81,7 +109,12 @@ impl FromStr for Bits {
 
 impl fmt::Display for Bits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "w{}a{}", self.weights, self.activations)
+        let sign = match self.sign {
+            None => "",
+            Some(Signedness::Unsigned) => "u",
+            Some(Signedness::Signed) => "s",
+        };
+        write!(f, "w{}a{}{sign}", self.weights, self.activations)
     }
 }
 
@@ -121,11 +154,25 @@ mod tests {
     }
 
     #[test]
+    fn signs() {
+        for (text, sign) in [
+            ("w8a8u", Some(Signedness::Unsigned)),
+            ("w3a4s", Some(Signedness::Signed)),
+            ("w3a4", None),
+        ] {
+            let bits: Bits = text.parse().unwrap();
+            assert_eq!((bits.sign(), bits.to_string()), (sign, text.to_owned()));
+        }
+    }
+
+    #[test]
     fn refusals() {
         for text in ["1", "9", "w1a4", "w4a9", "0"] {
             assert!(text.parse::<Bits>().unwrap_err().contains("2 to 8"), "{text}");
         }
-        for text in ["x", "", "w3", "a4", "w3a", "-3", "+3", "3.0", "w 3a4", "300", "W3A4"] {
+        for text in [
+            "x", "", "w3", "a4", "w3a", "-3", "+3", "3.0", "w 3a4", "300", "W3A4", "3u", "w3au", "w3a4us",
+        ] {
             assert!(text.parse::<Bits>().unwrap_err().contains("no bit width"), "{text}");
         }
     }

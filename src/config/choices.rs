@@ -28,17 +28,42 @@ choice! {
         Q8 = "q8",
         /// The shortcut adds the convolution's input as it is quantized already
         Shared = "shared",
+        /// Of an addition the shortcut alone is quantized
+        Shortcut = "shortcut",
         /// Only before weighted operators; additions stay float
         Paper = "paper",
     }
 }
 
 choice! {
-    /// The runtime that the result is spelled for.
+    /// The runtime that the result is for.
     Target {
-        /// ONNX Runtime
+        /// ONNX Runtime on the CPU
         #[default]
         Ort = "ort",
+        /// OpenVINO on the CPU
+        Openvino = "openvino",
+        /// TensorRT
+        Tensorrt = "tensorrt",
+        /// Any runtime with operator set 13
+        Portable = "portable",
+    }
+}
+
+choice! {
+    /// What weights are stored in.
+    StorageChoice {
+        /// Packed at 4 bits and less where --runtime-min allows it, else bytes
+        #[default]
+        Auto = "auto",
+        /// A byte each
+        Int8 = "int8",
+        /// int4 at 4 bits and less
+        Int4 = "int4",
+        /// int2 at 2 bits, int4 at 3 and 4
+        Int2 = "int2",
+        /// In the fewest bits that hold them: int2 where there are layers of 2 bits, else int4
+        Packed = "packed",
     }
 }
 
@@ -137,4 +162,14 @@ pub enum Gradients {
     Left,
     /// Of every parameter and step, and each quantizer's input before rounding.
     Emitted,
+}
+
+/// How many steps has a weight?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Granularity {
+    /// One.
+    #[default]
+    PerTensor,
+    /// One for each output channel.
+    PerChannel,
 }

@@ -12,7 +12,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::bits::Bits;
-use super::choices::{BatchNorm, EngineChoice, Init, LossChoice, Placement, Target};
+use super::choices::{BatchNorm, EngineChoice, Init, LossChoice, Placement, StorageChoice, Target};
 use super::layers::LayerRules;
 use super::size::Size;
 use crate::data::Preprocess;
@@ -90,6 +90,16 @@ pub struct QuantizeTable {
     pub placement: Option<Placement>,
     /// The runtime that the result is for.
     pub target: Option<Target>,
+    /// Have weights a step for each output channel?
+    pub per_channel: bool,
+    /// What weights are stored in.
+    pub storage: Option<StorageChoice>,
+    /// The oldest version of the runtime that must load the file.
+    pub runtime_min: Option<String>,
+    /// The least operator set of the file.
+    pub opset: Option<i64>,
+    /// Must sums of two products stay within 16 bits?
+    pub no_vnni: bool,
     /// How step sizes start.
     pub init: Option<Init>,
     /// Rules for single layers.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args};
 
 use super::bits::Bits;
-use super::choices::{BatchNorm, EngineChoice, Init, LossChoice, Placement, ProgressChoice, Target};
+use super::choices::{BatchNorm, EngineChoice, Init, LossChoice, Placement, ProgressChoice, StorageChoice, Target};
 use super::size::Size;
 use crate::terminal::{Manner, Surface, Verbosity};
 
@@ -76,12 +76,31 @@ impl MessageFlags {
 /// What is quantized, and to how many bits.
 #[derive(Args, Clone, Debug, Default)]
 pub struct QuantizeFlags {
-    /// Bits of weights and activations, 2 to 8: 3, or w3a4 for each apart [default: 8]
+    /// Bits of weights and activations, 2 to 8: 3, or w3a4 for each apart; w3a4u and w3a4s also say whether activations have levels below
+    /// 0, which else the graph and the data say [default: 8]
     #[arg(long, short, value_name = "BITS", help_heading = "Quantization", allow_hyphen_values = true)]
     pub bits: Option<Bits>,
-    /// Where quantizers stand at residual additions [default: q8]
+    /// The runtime that the result is for: it decides where quantizers stand and how the file is written [default: ort]
+    #[arg(long, value_enum, value_name = "TARGET", help_heading = "Quantization")]
+    pub target: Option<Target>,
+    /// Where quantizers stand at residual additions [default: the target's: q8, or shortcut for openvino and tensorrt]
     #[arg(long, value_enum, value_name = "PLACEMENT", help_heading = "Quantization")]
     pub placement: Option<Placement>,
+    /// Give weights a step for each output channel
+    #[arg(long, action = ArgAction::SetTrue, help_heading = "Quantization")]
+    pub per_channel: bool,
+    /// What weights are stored in [default: auto]
+    #[arg(long, value_enum, value_name = "STORAGE", help_heading = "Quantization")]
+    pub storage: Option<StorageChoice>,
+    /// The oldest version of the runtime that must load the file, such as 1.23
+    #[arg(long, value_name = "VERSION", help_heading = "Quantization")]
+    pub runtime_min: Option<String>,
+    /// The least operator set of the file [default: 13, or what the model and the storage need]
+    #[arg(long, value_name = "N", help_heading = "Quantization")]
+    pub opset: Option<i64>,
+    /// Keep sums of two products within 16 bits, for x86 processors without VNNI: layers with 8-bit inputs take 7-bit weights
+    #[arg(long, action = ArgAction::SetTrue, help_heading = "Quantization")]
+    pub no_vnni: bool,
 }
 
 /// What `lsqc quantize` is told.
@@ -94,9 +113,6 @@ pub struct Flags {
     /// What is quantized, and to how many bits.
     #[command(flatten)]
     pub quantize: QuantizeFlags,
-    /// The runtime that the result is spelled for [default: ort]
-    #[arg(long, value_enum, value_name = "TARGET", help_heading = "Quantization")]
-    pub target: Option<Target>,
     /// How step sizes start [default: lsq; mse for w8a8 and with --epochs 0]
     #[arg(long, value_enum, value_name = "INIT", help_heading = "Quantization")]
     pub init: Option<Init>,

@@ -5,6 +5,7 @@
 
 mod bits;
 mod choices;
+mod deployment;
 pub mod file;
 mod flags;
 mod layers;
@@ -12,10 +13,12 @@ mod plan;
 mod settings;
 mod size;
 
-pub use bits::Bits;
+pub use bits::{Bits, Signedness};
 pub use choices::{
-    BatchNorm, EngineChoice, Gradients, Init, LossChoice, Oscillations, Placement, ProgressChoice, Require, Target,
+    BatchNorm, EngineChoice, Gradients, Granularity, Init, LossChoice, Oscillations, Placement, ProgressChoice, Require,
+    StorageChoice, Target,
 };
+pub use deployment::Deployment;
 pub use flags::{DataFlags, EngineFlags, Flags, MessageFlags, QuantizeFlags};
 pub use layers::{LayerRule, LayerRules};
 pub use plan::{EnginePlan, Labels, Length, Loss, Outputs, Plan, StepOutput};

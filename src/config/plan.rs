@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::bits::Bits;
-use super::choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Oscillations, Placement, Require, Target};
+use super::choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Oscillations, Require};
+use super::deployment::Deployment;
 use super::file::File;
 use super::flags::Flags;
 use super::layers::LayerRules;
@@ -36,10 +37,8 @@ pub struct Plan {
     pub require: Require,
     /// Bits of weights and activations where no rule for a layer says otherwise.
     pub bits: Bits,
-    /// Where quantizers stand.
-    pub placement: Placement,
     /// The runtime that the result is for.
-    pub target: Target,
+    pub deployment: Deployment,
     /// How step sizes start.
     pub init: Init,
     /// Rules for single layers.
@@ -162,13 +161,14 @@ impl Plan {
     pub fn new(flags: &Flags) -> Result<Plan> {
         check_model(&flags.model)?;
         let settings = Settings::read(&flags.model, flags.data.config.as_deref())?;
-        let File {
-            quantize, train, gate, ..
-        } = settings.file.clone();
+        let File { train, gate, .. } = settings.file.clone();
 
         let Quantization {
-            bits, placement, layers, ..
-        } = settings.quantization(&flags.quantize);
+            bits,
+            deployment,
+            layers,
+            ..
+        } = settings.quantization(&flags.quantize)?;
         let length = length(flags, &settings)?;
         let test_fraction = settings.test_fraction(flags.test_fraction)?;
         let number = |name: &str, value: Option<f64>, ok: fn(f64) -> bool, range: &str| match value {
@@ -187,8 +187,7 @@ impl Plan {
             data,
             require: if required { Require::Data } else { Require::Nothing },
             bits,
-            placement,
-            target: flags.target.or(quantize.target).unwrap_or_default(),
+            deployment,
             init: init(flags, &settings, length, bits),
             layers,
             loss_choice: flags.loss.or(train.loss).unwrap_or_default(),
@@ -242,7 +241,7 @@ impl Plan {
             model: self.model.clone(),
             config: self.config.clone(),
             bits: self.bits,
-            placement: self.placement,
+            deployment: self.deployment.clone(),
             layers: self.layers.clone(),
         }
     }

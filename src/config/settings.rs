@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::bits::Bits;
-use super::choices::{BatchNorm, LossChoice, Placement};
+use super::choices::{BatchNorm, LossChoice};
+use super::deployment::Deployment;
 use super::file::{self, AugmentTable, DataTable, File, Location};
 use super::flags::{DataFlags, EngineFlags, QuantizeFlags};
 use super::layers::LayerRules;
@@ -42,8 +43,8 @@ pub struct Quantization {
     pub config: Option<PathBuf>,
     /// Bits where no rule for a layer says otherwise.
     pub bits: Bits,
-    /// Where quantizers stand.
-    pub placement: Placement,
+    /// The runtime that it is for.
+    pub deployment: Deployment,
     /// Rules for single layers.
     pub layers: LayerRules,
 }
@@ -95,16 +96,19 @@ impl Settings {
     }
 
     /// What the quantization flags and `[quantize]` say; 8 bits where they say nothing.
-    #[must_use]
-    pub fn quantization(&self, flags: &QuantizeFlags) -> Quantization {
+    ///
+    /// # Errors
+    /// Usage, for what the target does not have.
+    pub fn quantization(&self, flags: &QuantizeFlags) -> Result<Quantization> {
         let quantize = &self.file.quantize;
-        Quantization {
+        let bits = flags.bits.or(quantize.bits).unwrap_or_default();
+        Ok(Quantization {
             model: self.model.clone(),
             config: self.path.clone(),
-            bits: flags.bits.or(quantize.bits).unwrap_or_default(),
-            placement: flags.placement.or(quantize.placement).unwrap_or_default(),
+            bits,
+            deployment: Deployment::new(flags, quantize, bits)?,
             layers: quantize.layers.clone(),
-        }
+        })
     }
 
     /// Samples in a training batch: what is asked for, else what `[train]` says, else the default.

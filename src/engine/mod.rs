@@ -93,6 +93,11 @@ pub trait Engine: Send + Sync {
         &[]
     }
 
+    /// Does it know int4 and int2?
+    fn packed_types(&self) -> bool {
+        true
+    }
+
     /// The bytes of its device's memory, where that is not the machine's.
     fn device_bytes(&self) -> Option<u64> {
         None

@@ -31,7 +31,7 @@ part! {
         refusal: Option<String>,
         /// Bits of weights and activations where no rule says otherwise, such as w3a3.
         bits: String,
-        /// Where quantizers stand at residual additions: q8, shared or paper.
+        /// Where quantizers stand at residual additions: q8, shared, shortcut or paper.
         placement: String,
         /// The layers that would be quantized, in the order of the graph.
         layers: Vec<InspectedLayer>,

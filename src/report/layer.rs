@@ -14,9 +14,11 @@ pub struct TensorReport {
     pub signed: bool,
     /// Why: proven by the graph, seen in calibration, or chosen.
     pub signed_reason: String,
-    /// The step size before training.
+    /// How many steps it has: 1, or one for each output channel.
+    pub steps: u64,
+    /// The step size before training; of several, the median.
     pub first_step: f64,
-    /// The step size in the result.
+    /// The step size in the result; of several, the median.
     pub last_step: f64,
     /// The share of values beyond the last level, 0 to 1; of activations on the test data.
     pub clipped: Option<f64>,

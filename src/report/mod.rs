@@ -28,8 +28,8 @@ pub use inspect::{
 };
 pub use layer::{Layer, LayerProof, Note, Proof, Site, TensorReport};
 pub use run::{
-    Data, DataOrigin, Engine, File, Gate, GateOutcome, LossPoint, Oscillating, Output, OutputRole, Phase, Settings, Sizes,
-    Status, TestSet, Timing, Tool, Training,
+    Data, DataOrigin, Engine, File, Gate, GateOutcome, LossPoint, Oscillating, Output, OutputRole, Phase, Requires, Settings,
+    Sizes, Status, TestSet, Timing, Tool, Training,
 };
 pub use stats::{Agreement, Drop, Metric, Metrics, Outcome, drop_of, paired_drop, wilson};
 pub use table::render;
@@ -76,6 +76,8 @@ pub struct Report {
     pub proof: Proof,
     /// Sizes of files, and of what is in them.
     pub sizes: Sizes,
+    /// What loads the integer model.
+    pub requires: Requires,
     /// What had to hold.
     pub gate: Option<Gate>,
     /// How long it took: the only part that differs between repeated runs.

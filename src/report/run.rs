@@ -114,10 +114,16 @@ part! {
         weight_bits: u8,
         /// Bits of activations where no rule says otherwise.
         activation_bits: u8,
-        /// Where quantizers stand at residual additions: q8, shared or paper.
+        /// Where quantizers stand at residual additions: q8, shared, shortcut or paper.
         placement: String,
-        /// The runtime that the result is for: ort.
+        /// The runtime that the result is for: ort, openvino, tensorrt or portable.
         target: String,
+        /// Whether weights have a step for each output channel.
+        per_channel: bool,
+        /// The smallest type that weights are stored in: int8, int4 or int2.
+        storage: String,
+        /// Whether sums of two products stay within 16 bits.
+        no_vnni: bool,
         /// How step sizes started: lsq or mse.
         init: String,
         /// What was minimised: ce, kd or both; null where nothing was trained.
@@ -256,5 +262,19 @@ part! {
         steps_per_second: Option<f64>,
         /// The most bytes of memory that were resident in training, above those before its first step; null where the system does not tell.
         memory_peak: Option<u64>,
+    }
+}
+
+part! {
+    /// What loads the integer model.
+    Requires {
+        /// The runtime that it is for.
+        runtime: String,
+        /// The oldest version of it that loads the file; null where that is not known.
+        version: Option<String>,
+        /// The version of the default operator set.
+        opset: i64,
+        /// The version of ONNX's file format.
+        ir_version: i64,
     }
 }

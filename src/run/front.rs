@@ -8,14 +8,16 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use lsqc_passes::ir::{Model, Tensor};
+use lsqc_passes::lower::{Form, most_weight_bits};
 use lsqc_passes::onnx::check_opset;
 use lsqc_passes::pass::PassCx;
 use lsqc_passes::pipelines;
 use lsqc_passes::quantize::{self, QuantizePlan, SET_STEPS, Sites, StepInit};
+use lsqc_passes::target::{self, Sums};
 
 use crate::calibrate::Calibration;
 use crate::compiler::Compiler;
-use crate::config::{Init, Placement, Quantization};
+use crate::config::{Granularity, Init, Placement, Quantization, Signedness};
 use crate::data::FileDigest;
 use crate::failure::Failure;
 use crate::model_file::{self, ModelFile};
@@ -98,18 +100,44 @@ pub fn step_init(init: Init) -> StepInit {
     }
 }
 
+/// How the lowered file is written.
+#[must_use]
+pub fn form(asked: &Quantization) -> Form {
+    Form {
+        storage: asked.deployment.storage,
+        sums: asked.deployment.sums,
+        ..Form::of(asked.deployment.target)
+    }
+}
+
 fn quantize_plan(asked: &Quantization) -> QuantizePlan {
     let bits = |bits: crate::config::Bits| quantize::Bits {
         weight: bits.weights().into(),
         activation: bits.activations().into(),
+        sign: bits.sign().map(|sign| match sign {
+            Signedness::Unsigned => quantize::Sign::Unsigned,
+            Signedness::Signed => quantize::Sign::Signed,
+        }),
     };
+    let deployment = &asked.deployment;
     let rules = asked.layers.clone();
+    let form = form(asked);
     QuantizePlan {
         bits: bits(asked.bits),
-        placement: match asked.placement {
-            Placement::Q8 => quantize::Placement::EightBitAdds,
-            Placement::Shared => quantize::Placement::Shared,
-            Placement::Paper => quantize::Placement::Paper,
+        placement: match deployment.placement {
+            Placement::Q8 => target::Placement::EightBitAdds,
+            Placement::Shared => target::Placement::Shared,
+            Placement::Shortcut => target::Placement::Shortcut,
+            Placement::Paper => target::Placement::Paper,
+        },
+        requantizing: deployment.target.requantizing,
+        granularity: match deployment.granularity {
+            Granularity::PerTensor => quantize::Granularity::PerTensor,
+            Granularity::PerChannel => quantize::Granularity::PerChannel,
+        },
+        most_weight_bits: match deployment.sums {
+            Sums::Wide => None,
+            Sums::SixteenBit => Some(Arc::new(move |input| most_weight_bits(form, input))),
         },
         rule: Arc::new(move |name| {
             Some(match rules.for_layer(name)? {

@@ -11,8 +11,9 @@ use lsqc_passes::ir::{DType, Dim, Model};
 use lsqc_passes::lower::LevelSites;
 use lsqc_passes::pipelines;
 use lsqc_passes::quantize::Sites;
+use lsqc_passes::simplify::{TargetOpset, UPGRADE_OPSET};
 
-use crate::calibrate::{self, Calibration};
+use crate::calibrate::{self, Calibration, Start};
 use crate::compiler::Compiler;
 use crate::config::{BatchNorm, Loss, Plan, Size};
 use crate::data::{self, Data, ModelInput, Origin, TrainBatches, TrainOptions};
@@ -23,7 +24,7 @@ use crate::shapes;
 use crate::terminal::Terminal;
 use crate::tune::{self, Oscillation, StepGraph, TrainPlan};
 use crate::verify::{self, Pair, Proof};
-pub use front::{Front, place, plain, read, set_steps, step_init};
+pub use front::{Front, form, place, plain, read, set_steps, step_init};
 use step::{Step, StepWish, step};
 
 /// Everything that a run found out, for the report.
@@ -160,8 +161,14 @@ pub fn quantize(
     refuse_fixed_batch(&float)?;
     shapes::complete(&mut float, &data.train, engine, &options)?;
 
-    let (mut initial, sites) = place(&plan.quantization(), compiler, &mut float)?;
+    let asked = plan.quantization();
+    let form = form(&asked);
     let init = step_init(plan.init);
+    let (mut initial, sites) = place(&asked, compiler, &mut float)?;
+    let start = Start {
+        init,
+        widest_unsigned: plan.deployment.target.widest_unsigned,
+    };
     let bn = if data.origin == Origin::Synthetic {
         BatchNorm::Frozen
     } else {
@@ -184,7 +191,7 @@ pub fn quantize(
         step::check_memory(&wanted, plan.batch, limit, compiler, (&initial, &float, &sites))?;
     }
     let calibration = clock.stage("calibration", || {
-        calibrate::calibrate(&float, &sites, &data.train, engine, &options, init, terminal)
+        calibrate::calibrate(&float, &sites, &data.train, engine, &options, start, terminal)
     })?;
     for dead in &calibration.dead {
         warnings.push(format!(
@@ -246,13 +253,21 @@ pub fn quantize(
     }
 
     let mut fake = trained.clone();
-    compiler.run(pipelines::FINISH, &mut fake, |_| (), |_| ())?;
+    compiler.run(pipelines::FINISH, &mut fake, |cx| cx.set(form), |_| ())?;
     let mut lowered = fake.clone();
-    let levels: LevelSites = compiler.run(pipelines::LOWER, &mut lowered, |_| (), |cx| cx.take().unwrap_or_default())?;
+    let levels: LevelSites = compiler.run(
+        pipelines::LOWER,
+        &mut lowered,
+        |cx| cx.set(form),
+        |cx| cx.take().unwrap_or_default(),
+    )?;
+    let opset = TargetOpset(plan.deployment.opset);
+    compiler.run(&[&UPGRADE_OPSET], &mut lowered, |cx| cx.set(opset), |_| ())?;
     let pair = Pair {
         fake: &fake,
         lowered: &lowered,
         sites: &levels.0,
+        form,
     };
     let proof = clock.stage("proof", || {
         verify::prove(compiler, &pair, &data.test, plan.proof_images, judge, &options, terminal)

@@ -60,8 +60,8 @@ pub struct StepGraph {
     pub state: Tensors,
     /// Which output is which input's next value.
     pub bindings: Vec<StateBinding>,
-    /// The least value that each step may take, by input.
-    pub floors: BTreeMap<String, f32>,
+    /// The least values that each step may take, by input: one for each of its elements.
+    pub floors: BTreeMap<String, Vec<f32>>,
 }
 
 impl StepGraph {
@@ -116,7 +116,10 @@ pub fn assemble(
     let optimizer = OptimizerPlan {
         momentum: MOMENTUM,
         weight_decay: decays(&model.graph, &sites.layers, plan.weight_decay),
-        floors: floors.iter().map(|(name, (_, floor))| (name.clone(), *floor)).collect(),
+        floors: floors
+            .iter()
+            .map(|(name, (_, floor))| (name.clone(), floor.clone()))
+            .collect(),
     };
     let passes = match plan.bn {
         BnMode::Batch => pipelines::TRAIN,
@@ -183,7 +186,9 @@ fn set_gains(graph: &mut Graph) -> Result<()> {
             .with_context(|| format!("the shape of '{}' is not fixed", graph[x].name()))?;
         let is_weight = graph[x].initial().is_some();
         let count: usize = if is_weight {
-            shape.iter().product()
+            let steps = node.input(1).and_then(|step| graph[step].shape());
+            let steps: usize = steps.unwrap_or_default().iter().product();
+            shape.iter().product::<usize>() / steps.max(1)
         } else {
             shape.iter().skip(1).product()
         };
@@ -193,20 +198,21 @@ fn set_gains(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
-fn floors(graph: &Graph) -> BTreeMap<String, (Role, f32)> {
+fn floors(graph: &Graph) -> BTreeMap<String, (Role, Vec<f32>)> {
     let mut floors = BTreeMap::new();
     for (id, node) in graph.nodes() {
         if node.op.is_lsqc("FakeQuantize")
             && let Some(step) = node.input(1)
-            && let Some(&start) = graph[step].initial().and_then(Tensor::to_f32).unwrap_or_default().first()
+            && let Some(starts) = graph[step].initial().and_then(Tensor::to_f32)
         {
-            floors.insert(graph[step].name().to_owned(), (Role::Step, start * STEP_FLOOR));
+            let least = starts.iter().map(|start| start * STEP_FLOOR).collect();
+            floors.insert(graph[step].name().to_owned(), (Role::Step, least));
         }
         if node.op.is("BatchNormalization")
             && fold_of(graph, id).is_ok()
             && let Some(gamma) = node.input(1)
         {
-            floors.insert(graph[gamma].name().to_owned(), (Role::Parameter, GAMMA_FLOOR));
+            floors.insert(graph[gamma].name().to_owned(), (Role::Parameter, vec![GAMMA_FLOOR]));
         }
     }
     floors

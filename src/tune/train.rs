@@ -166,11 +166,13 @@ fn check_state(state: &Tensors, graph: &StepGraph, step: u64) -> Result<()> {
             return Err(Failure::new(Kind::Engine, message).help(CURE).into());
         }
     }
-    for (name, &floor) in &graph.floors {
+    for (name, floors) in &graph.floors {
         let Some(values) = state.get(name).and_then(Tensor::to_f32) else {
             continue;
         };
-        if values.iter().any(|&value| value <= floor) {
+        // Of a step for each channel some may fall: such a channel is as good as dead.
+        if values.iter().zip(floors).all(|(value, floor)| value <= floor) {
+            let floor = floors.first().copied().unwrap_or_default();
             let message = format!(
                 "the quantizer step '{name}' has vanished after step {}: it fell to {floor:e}",
                 step + 1

@@ -1,15 +1,15 @@
 //! Folds every BatchNormalization that directly follows a quantized weighted op, exactly.
 //!
 //! With f = γ/√(σ² + ε), per output channel:  BN(s·v̄ ∗ x + b) = (s·f)·v̄ ∗ x + (b − μ)·f + β. The levels v̄ stay; the step becomes one for
-//! each channel, s·f, and needs γ > 0, which `flip-gammas` and the floor of γ in training see to.
+//! each channel, s·f (if it was not before), and needs γ > 0, which `flip-gammas` and the floor of γ in training see to.
 //!
 //! A dead channel (f so small that its bias, on the grid of its scale, leaves 32 bits) gets zero levels and the old step: its convolution
 //! contributes nothing beside its bias.
 //!
 //! It refuses, with a note: what `analyze::fold_of` refuses, layers that stay in floats, and γ below 0.
 
-use super::Fixed;
-use super::snap_biases::{BIAS_LIMIT, input_step};
+use super::snap_biases::BIAS_LIMIT;
+use super::{Fixed, Form, input_quantizer};
 use crate::analyze::{Fold, fold_of};
 use crate::ir::{Attribute, Graph, Model, NodeId, Op, Tensor, ValueId};
 use crate::ops::Quantizer;
@@ -25,6 +25,7 @@ pub static FOLD_BATCH_NORMS: Pass = Pass {
 };
 
 fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
+    let form: Form = cx.get();
     let graph = &mut model.graph;
     let mut changed = false;
     for id in graph.node_list() {
@@ -32,7 +33,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
             continue;
         }
         let folded = fold_of(graph, id).map_err(str::to_owned);
-        match folded.and_then(|fold| Ok((fold.op.node, fold_into(graph, fold)?))) {
+        match folded.and_then(|fold| Ok((fold.op.node, fold_into(graph, fold, form)?))) {
             Ok((op, dead)) => {
                 changed = true;
                 if dead > 0 {
@@ -50,12 +51,18 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
 }
 
 /// Folds one; gives the number of dead channels.
-fn fold_into(graph: &mut Graph, fold: Fold) -> Result<usize, String> {
+fn fold_into(graph: &mut Graph, fold: Fold, form: Form) -> Result<usize, String> {
     let operand = graph[fold.op.node]
         .input(fold.op.weight_index)
         .ok_or("the weight is missing")?;
     let (quantizer_node, fixed) = Fixed::behind(graph, operand).ok_or("the op before it stays in floats")?;
-    let step = fixed.step().ok_or("the weight has a step for each channel already")?;
+    let own_axis = fixed
+        .quantizer
+        .axis
+        .is_none_or(|axis| usize::try_from(axis) == Ok(fold.op.axis));
+    if !own_axis {
+        return Err("its weight has steps along another axis than that of its output channels".to_owned());
+    }
     let weight = graph[fixed.x].constant().cloned().ok_or("the weight is not constant")?;
     let levels = fixed.levels(&weight).ok_or("the weight is not a number")?;
     let parameter = |index: usize| -> Result<Vec<f32>, String> {
@@ -84,13 +91,15 @@ fn fold_into(graph: &mut Graph, fold: Fold) -> Result<usize, String> {
             .ok_or("the bias is not constant")?,
         None => vec![0.0; channels],
     };
-    let shift = super::storage_shift(fixed.quantizer.range.bits);
-    let grid = input_step(graph, fold.op.node).ok_or("its input stays in floats")? / (1u32 << shift) as f32;
+    let input = input_quantizer(graph, fold.op.node).and_then(|input| input.step());
+    let grid = input.ok_or("its input stays in floats")? / (1u32 << form.shift(graph, &fixed)) as f32;
 
     let mut steps = Vec::with_capacity(channels);
     let mut bias = Vec::with_capacity(channels);
     let mut dead = vec![false; channels];
     for c in 0..channels {
+        let step = fixed.steps.get(if fixed.steps.len() == 1 { 0 } else { c }).copied();
+        let step = step.ok_or("its weight has not a step for each output channel")?;
         let factor = f64::from(gamma[c]) / (f64::from(variance[c]) + epsilon).sqrt();
         #[allow(clippy::cast_possible_truncation)]
         let (scaled, shifted) = (

@@ -1,30 +1,29 @@
 //! From a trained network to the file that a runtime runs in integers, and the graphs that prove it right.
 //!
-//! `fold-batch-norms` and `snap-biases` still work on fake quantizers: what they leave is what the lowered file must compute. `lower-ort`
+//! `fold-batch-norms` and `snap-biases` still work on fake quantizers: what they leave is what the lowered file must compute. `lower-qdq`
 //! writes integers. `cut-at-quantizers` takes the fake-quantized graph apart into layers for the proof.
 
 mod bake_weights;
 mod cut_at_quantizers;
 mod fold_batch_norms;
-mod lower_ort;
+mod form;
+mod lower_qdq;
 mod snap_biases;
+mod stored;
+mod unpack_weights;
 mod widen_to_double;
 
 pub use bake_weights::BAKE_WEIGHTS;
 pub use cut_at_quantizers::{CUT_AT_QUANTIZERS, LEVELS_IN};
 pub use fold_batch_norms::FOLD_BATCH_NORMS;
-pub use lower_ort::LOWER_ORT;
+pub use form::{Form, most_weight_bits};
+pub use lower_qdq::LOWER_QDQ;
 pub use snap_biases::{SNAP_BIASES, accumulator_grid};
+pub use unpack_weights::UNPACK_WEIGHTS;
 pub use widen_to_double::WIDEN_TO_DOUBLE;
 
 use crate::ir::{Graph, Node, NodeId, Tensor, ValueId};
-use crate::ops::Quantizer;
-
-/// Bits to the left that a level is shifted to fill int8: 8 − b. It costs nothing and makes the bias grid finer.
-#[must_use]
-pub fn storage_shift(bits: u32) -> u32 {
-    8 - bits
-}
+use crate::ops::{Quant, Quantizer};
 
 /// One activation quantizer of the fake-quantized graph and what it became.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,22 +32,22 @@ pub struct LevelSite {
     pub value: String,
     /// The float value before it.
     pub source: String,
-    /// The uint8 tensor of the lowered graph that holds its levels.
+    /// The tensor of the lowered graph that holds its levels, uint8 or int8.
     pub levels: String,
     /// The step s.
     pub step: f32,
-    /// The zero point: 0 for unsigned levels, 128 for signed ones.
-    pub zero_point: u8,
+    /// The zero point: 128 for signed levels in uint8, else 0.
+    pub zero_point: i32,
     /// The range of the levels, zero point included.
-    pub range: (u8, u8),
+    pub range: (i32, i32),
 }
 
-/// Where the lowered graph's levels are; `lower-ort` leaves this in its context.
+/// Where the lowered graph's levels are; `lower-qdq` leaves this in its context.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LevelSites(pub Vec<LevelSite>);
 
 /// A fake quantizer with a constant step.
-pub(crate) struct Fixed {
+pub struct Fixed {
     /// What it quantizes.
     pub x: ValueId,
     /// Its result.
@@ -116,5 +115,27 @@ impl Fixed {
             (!level.is_nan()).then_some(level as i32)
         };
         values.iter().enumerate().map(level).collect()
+    }
+}
+
+/// The fake quantizer of what `node` takes as its data, seen through ops that only move values.
+pub(crate) fn input_quantizer(graph: &Graph, node: NodeId) -> Option<Fixed> {
+    let mut value = graph[node].input(0)?;
+    loop {
+        if let Some((_, fixed)) = Fixed::behind(graph, value) {
+            return Some(fixed);
+        }
+        let (_, producer) = graph.producer(value)?;
+        let passes = crate::ops::quant(producer) == Quant::Transparent || producer.op.is("Concat");
+        value = producer.input(0).filter(|_| passes)?;
+    }
+}
+
+/// Names the nodes that make these values after the quantizer.
+fn label(graph: &mut Graph, name: &str, values: &[ValueId]) {
+    for &value in values {
+        if let Some(node) = graph[value].producer() {
+            graph[node].name = format!("{name}/{}", graph[node].op.name);
+        }
     }
 }

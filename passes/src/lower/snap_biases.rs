@@ -1,11 +1,14 @@
 //! Moves every bias of a quantized op onto the grid that its integers have: b ← round(b / (s_x·s_w·2^−k)) · s_x·s_w·2^−k.
 //!
 //! A runtime adds the bias to an int32 accumulator, so a bias between grid points would round there and not in the fake-quantized graph.
+//! It does so also for targets that take the bias in floats: some runtimes (ONNX Runtime among them) move it into the accumulator by
+//! themselves, and round it there.
+//!
 //! It refuses, with an error, a bias that leaves the 32 bits: the step of the layer's input or weight is then far too small.
 
-use super::{Fixed, storage_shift};
+use super::{Fixed, Form, input_quantizer};
 use crate::analyze::{Weighted, weighted};
-use crate::ir::{Graph, Model, NodeId, Tensor};
+use crate::ir::{Graph, Model, Tensor};
 use crate::pass::{Changed, Pass, PassCx, PassError};
 
 /// The largest integer bias. Half of the range of 32 bits is left to the products that are added to it.
@@ -28,12 +31,13 @@ pub(crate) struct IntegerBias {
     pub scales: Vec<f32>,
 }
 
-fn run(model: &mut Model, _: &mut PassCx) -> Result<Changed, PassError> {
+fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
+    let form: Form = cx.get();
     let graph = &mut model.graph;
     let mut changed = false;
     for id in graph.node_list() {
         let Ok(op) = weighted(graph, id) else { continue };
-        let Some(bias) = integer_bias(graph, op).map_err(|why| PassError::at(graph, id, why))? else {
+        let Some(bias) = integer_bias(graph, op, form).map_err(|why| PassError::at(graph, id, why))? else {
             continue;
         };
         let Some(value) = op.bias_index.and_then(|index| graph[id].input(index)) else {
@@ -57,29 +61,15 @@ fn run(model: &mut Model, _: &mut PassCx) -> Result<Changed, PassError> {
     Ok(Changed::from(changed))
 }
 
-/// The step of what `node` takes as its data, if that is fake-quantized with one step.
-pub(crate) fn input_step(graph: &Graph, node: NodeId) -> Option<f32> {
-    // Ops that only move values stand between a quantizer and its user.
-    let mut value = graph[node].input(0)?;
-    loop {
-        if let Some((_, fixed)) = Fixed::behind(graph, value) {
-            return fixed.step();
-        }
-        let (_, producer) = graph.producer(value)?;
-        let passes = crate::ops::quant(producer) == crate::ops::Quant::Transparent || producer.op.is("Concat");
-        value = producer.input(0).filter(|_| passes)?;
-    }
-}
-
 /// The value of one unit of a quantized op's int32 accumulator, s_x·s_w·2^−k: one number, or one for each output channel. `None` where the
 /// op stays in floats.
 #[must_use]
-pub fn accumulator_grid(graph: &Graph, op: Weighted) -> Option<Vec<f32>> {
+pub fn accumulator_grid(graph: &Graph, op: Weighted, form: Form) -> Option<Vec<f32>> {
     let operand = graph[op.node].input(op.weight_index)?;
     let (_, weight) = Fixed::behind(graph, operand)?;
-    let step = input_step(graph, op.node)?;
+    let step = input_quantizer(graph, op.node)?.step()?;
     #[allow(clippy::cast_precision_loss)]
-    let stored = (1u32 << storage_shift(weight.quantizer.range.bits)) as f32;
+    let stored = (1u32 << form.shift(graph, &weight)) as f32;
     // The product in single precision, as the runtime computes it.
     Some(weight.steps.iter().map(|&w| step * (w / stored)).collect())
 }
@@ -88,12 +78,12 @@ pub fn accumulator_grid(graph: &Graph, op: Weighted) -> Option<Vec<f32>> {
 ///
 /// # Errors
 /// If it leaves the range.
-pub(crate) fn integer_bias(graph: &Graph, op: Weighted) -> Result<Option<IntegerBias>, String> {
+pub(crate) fn integer_bias(graph: &Graph, op: Weighted, form: Form) -> Result<Option<IntegerBias>, String> {
     let node = &graph[op.node];
     let Some(bias) = op.bias_index.and_then(|index| node.input(index)) else {
         return Ok(None);
     };
-    let Some(scales) = accumulator_grid(graph, op) else {
+    let Some(scales) = accumulator_grid(graph, op, form) else {
         return Ok(None);
     };
     let values = graph[bias]

@@ -8,6 +8,9 @@ pub mod step_size;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::ops::QuantRange;
+use crate::target::{Placement, Requantizing};
+
 pub use flip_gammas::FLIP_GAMMAS;
 pub use place_quantizers::PLACE_QUANTIZERS;
 pub use set_steps::SET_STEPS;
@@ -19,6 +22,18 @@ pub struct Bits {
     pub weight: u32,
     /// Of the input activation, 2 to 8.
     pub activation: u32,
+    /// Has the input levels below 0? `None`: as the graph and the data say.
+    pub sign: Option<Sign>,
+}
+
+/// How many steps a weight has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Granularity {
+    /// One.
+    #[default]
+    PerTensor,
+    /// One for each output channel.
+    PerChannel,
 }
 
 /// What the user asks for one layer.
@@ -30,18 +45,6 @@ pub enum LayerRule {
     Float,
 }
 
-/// What a residual add takes and gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Placement {
-    /// 8 bits at the add; the conv after it requantizes to its own bits.
-    #[default]
-    EightBitAdds,
-    /// The shortcut adds the very levels that the conv beside it takes.
-    Shared,
-    /// As the paper: quantizers only at the inputs of weighted ops; adds and pools stay float.
-    Paper,
-}
-
 /// Bits of the first and the last weighted layers, and of what adds and average pools take (arXiv 1902.08153, section 2.3).
 pub const EDGE_BITS: u32 = 8;
 
@@ -50,11 +53,20 @@ pub const EDGE_BITS: u32 = 8;
 pub struct QuantizePlan {
     /// Bits of every layer that nothing else is said about.
     pub bits: Bits,
-    /// What residual adds do.
+    /// Where quantizers stand at joins.
     pub placement: Placement,
+    /// A value that several ops take at different bits.
+    pub requantizing: Requantizing,
+    /// How many steps a weight has.
+    pub granularity: Granularity,
+    /// The most bits of a weight beside an input of a range, where the runtime has a limit. Its sign is not known yet: both are asked.
+    pub most_weight_bits: Option<WeightLimit>,
     /// What the user says of a layer, by its name.
     pub rule: LayerRules,
 }
+
+/// The most bits that a weight may have beside an input of this range.
+pub type WeightLimit = Arc<dyn Fn(QuantRange) -> u32>;
 
 /// What the user says of a layer of this name; `None`: nothing.
 pub type LayerRules = Arc<dyn Fn(&str) -> Option<LayerRule>>;
@@ -65,8 +77,12 @@ impl Default for QuantizePlan {
             bits: Bits {
                 weight: EDGE_BITS,
                 activation: EDGE_BITS,
+                sign: None,
             },
             placement: Placement::default(),
+            requantizing: Requantizing::Chained,
+            granularity: Granularity::default(),
+            most_weight_bits: None,
             rule: Arc::new(|_| None),
         }
     }
@@ -102,6 +118,8 @@ pub struct Site {
     pub bits: u32,
     /// Does the graph prove the source at least 0?
     pub non_negative: bool,
+    /// The sign that the user asks for.
+    pub asked: Option<Sign>,
     /// The site whose step this one shares, if it has none of its own.
     pub shares: Option<String>,
 }

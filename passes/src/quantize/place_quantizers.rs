@@ -4,18 +4,20 @@
 //! layers take 8-bit inputs, so that a runtime can compute them in integers (placement `q8`; with `shared` an add takes the levels that the
 //! op beside it takes). A value is quantized once, to the most bits that any of its users asks for; a user of fewer bits takes a second
 //! quantizer behind the first, because a runtime fuses an op only into one quantizer. Ops that only move values (reshapes, MaxPool) are
-//! looked through: the quantizer stands before them. All inputs of a concat share one step.
+//! looked through: the quantizer stands before them. All inputs of a concat share one step. The rules that differ by runtime are in
+//! [`crate::target`].
 //!
 //! It refuses, with a note: weighted ops whose weight is no constant float matrix or filter, layers that the user leaves float, and
 //! joins with a float neighbour.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::{Bits, EDGE_BITS, Layer, LayerRule, Placement, QuantizePlan, Site, Sites};
+use super::{Bits, EDGE_BITS, Granularity, Layer, LayerRule, QuantizePlan, Sign, Site, Sites};
 use crate::analyze::{Weighted, surely_non_negative, weighted};
-use crate::ir::{DType, Graph, Model, NodeId, Op, Tensor, ValueId};
+use crate::ir::{DType, Graph, Model, Node, NodeId, Op, Tensor, ValueId};
 use crate::ops::{self, Quant, QuantRange, Quantizer};
 use crate::pass::{Changed, Pass, PassCx, PassError};
+use crate::target::{Placement, Requantizing};
 
 /// The pass.
 pub static PLACE_QUANTIZERS: Pass = Pass {
@@ -38,11 +40,11 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
         );
     }
     let joins = choose_joins(graph, &layers, plan.placement);
-    let mut placer = Placer::new(graph, &layers, &joins, plan.placement);
+    let mut placer = Placer::new(graph, &layers, &joins, &plan);
     placer.demand_all();
     let mut sites = placer.place();
     for layer in &layers {
-        let weight = quantize_weight(graph, layer);
+        let weight = quantize_weight(graph, layer, plan.granularity);
         let node = &graph[layer.op.node];
         let input = node
             .input(0)
@@ -86,20 +88,43 @@ fn choose_layers(graph: &Graph, plan: &QuantizePlan, cx: &mut PassCx) -> Vec<Cho
         let edge = Bits {
             weight: EDGE_BITS,
             activation: EDGE_BITS,
+            sign: plan.bits.sign.filter(|_| plan.bits.activation == EDGE_BITS),
         };
         let default = if first || last { edge } else { plan.bits };
         match (plan.rule)(&graph[id].label(graph)) {
             Some(LayerRule::Float) => cx.note(graph, id, "stays in floats: the configuration says so"),
-            Some(LayerRule::Quantize(bits)) => chosen.push(Chosen { op, bits, first, last }),
-            None => chosen.push(Chosen {
-                op,
-                bits: default,
-                first,
-                last,
-            }),
+            rule => {
+                let bits = match rule {
+                    Some(LayerRule::Quantize(bits)) => bits,
+                    _ => default,
+                };
+                let bits = limited(bits, plan, |most| {
+                    cx.note(graph, id, format!("its weight takes {most} bits: sums of more leave 16 bits"));
+                });
+                chosen.push(Chosen { op, bits, first, last });
+            }
         }
     }
     chosen
+}
+
+/// The bits of a layer within what the runtime's sums hold; `said` hears of a weight that takes fewer.
+fn limited(bits: Bits, plan: &QuantizePlan, said: impl FnOnce(u32)) -> Bits {
+    let Some(limit) = &plan.most_weight_bits else { return bits };
+    let signs = match bits.sign {
+        Some(sign) => vec![sign],
+        None => vec![Sign::Signed, Sign::Unsigned],
+    };
+    let ranges = signs.into_iter().map(|sign| QuantRange {
+        bits: bits.activation,
+        signed: sign == Sign::Signed,
+    });
+    let most = ranges.map(|range| limit(range)).min().unwrap_or(EDGE_BITS);
+    if most >= bits.weight {
+        return bits;
+    }
+    said(most);
+    Bits { weight: most, ..bits }
 }
 
 /// Weighted ops with no weighted op before them on some path from an input, and those with none after them on some path to an output.
@@ -217,26 +242,50 @@ fn goes_to(graph: &Graph, value: ValueId, quantized: &HashSet<NodeId>, joins: &H
 /// A place where a quantized value is taken: operand `1` of node `0`.
 type Edge = (NodeId, usize);
 
+/// Who asks for a value at some bits.
+#[derive(Clone, Default)]
+struct Demand {
+    edges: BTreeSet<Edge>,
+    /// Is a layer among them, rather than joins alone?
+    by_layer: bool,
+    /// The sign that a user asks for; a sign holds what none does.
+    sign: Option<Sign>,
+}
+
+impl Demand {
+    fn merge(&mut self, other: Demand) {
+        self.edges.extend(other.edges);
+        self.by_layer |= other.by_layer;
+        self.sign = match (self.sign, other.sign) {
+            (Some(Sign::Signed), _) | (_, Some(Sign::Signed)) => Some(Sign::Signed),
+            (sign, None) | (None, sign) => sign,
+            (Some(Sign::Unsigned), Some(Sign::Unsigned)) => Some(Sign::Unsigned),
+        };
+    }
+}
+
 struct Placer<'a> {
     graph: &'a mut Graph,
     layers: &'a [Chosen],
     joins: &'a HashSet<NodeId>,
     placement: Placement,
+    requantizing: Requantizing,
     quantized: HashMap<NodeId, u32>,
     /// For each value to quantize: the bits that are asked for, and by whom.
-    demands: BTreeMap<ValueId, BTreeMap<u32, BTreeSet<Edge>>>,
+    demands: BTreeMap<ValueId, BTreeMap<u32, Demand>>,
     /// Values whose quantizers share a step, by concat.
     concats: BTreeMap<ValueId, NodeId>,
 }
 
 impl<'a> Placer<'a> {
-    fn new(graph: &'a mut Graph, layers: &'a [Chosen], joins: &'a HashSet<NodeId>, placement: Placement) -> Placer<'a> {
+    fn new(graph: &'a mut Graph, layers: &'a [Chosen], joins: &'a HashSet<NodeId>, plan: &QuantizePlan) -> Placer<'a> {
         let quantized = layers.iter().map(|layer| (layer.op.node, layer.bits.activation)).collect();
         Placer {
             graph,
             layers,
             joins,
-            placement,
+            placement: plan.placement,
+            requantizing: plan.requantizing,
             quantized,
             demands: BTreeMap::new(),
             concats: BTreeMap::new(),
@@ -245,12 +294,21 @@ impl<'a> Placer<'a> {
 
     fn demand_all(&mut self) {
         for layer in self.layers {
-            self.demand((layer.op.node, 0), layer.bits.activation);
+            let demand = Demand {
+                edges: BTreeSet::new(),
+                by_layer: true,
+                sign: layer.bits.sign,
+            };
+            self.demand((layer.op.node, 0), layer.bits.activation, demand);
         }
         let joins: Vec<NodeId> = self.graph.node_ids().filter(|id| self.joins.contains(id)).collect();
         for &join in &joins {
             let is_concat = self.graph[join].op.is("Concat");
+            let in_floats = self.in_floats(join);
             for index in 0..self.graph[join].inputs().len() {
+                if in_floats == Some(index) {
+                    continue;
+                }
                 let Some(root) = self.demand_join((join, index)) else {
                     continue;
                 };
@@ -262,22 +320,67 @@ impl<'a> Placer<'a> {
     }
 
     /// Asks for `bits` on what `edge` takes; gives the value that is quantized for it.
-    fn demand(&mut self, edge: Edge, bits: u32) -> Option<ValueId> {
+    fn demand(&mut self, edge: Edge, bits: u32, mut demand: Demand) -> Option<ValueId> {
         let (edge, root) = self.root(edge)?;
-        self.demands.entry(root).or_default().entry(bits).or_default().insert(edge);
+        demand.edges.insert(edge);
+        self.demands.entry(root).or_default().entry(bits).or_default().merge(demand);
         Some(root)
     }
 
     fn demand_join(&mut self, edge: Edge) -> Option<ValueId> {
-        let (moved, root) = self.root(edge)?;
+        let (_, root) = self.root(edge)?;
         let is_add = self.graph[edge.0].op.is("Add");
         let beside = self.demands.get(&root).and_then(|asked| asked.keys().next_back().copied());
         let bits = match (self.placement, beside) {
             (Placement::Shared, Some(bits)) if is_add => bits,
             _ => EDGE_BITS,
         };
-        self.demands.entry(root).or_default().entry(bits).or_default().insert(moved);
-        Some(root)
+        self.demand(edge, bits, Demand::default())
+    }
+
+    /// With [`Placement::Shortcut`], the operand of an Add that stays in floats: the first that a layer makes for it alone. Of two such the
+    /// second is the shortcut, as in a residual block with a convolution on its shortcut.
+    fn in_floats(&self, join: NodeId) -> Option<usize> {
+        let node = &self.graph[join];
+        if self.placement != Placement::Shortcut || !node.op.is("Add") {
+            return None;
+        }
+        (0..node.inputs().len()).find(|&index| node.input(index).is_some_and(|value| self.is_made_for_one(value)))
+    }
+
+    /// Is the value the result of a quantized layer, seen through its BatchNormalization, and taken once?
+    fn is_made_for_one(&self, mut value: ValueId) -> bool {
+        loop {
+            let Some((id, node)) = self.graph.producer(value) else {
+                return false;
+            };
+            if self.graph.only_use(value).is_none() {
+                return false;
+            }
+            if self.quantized.contains_key(&id) {
+                return true;
+            }
+            let Some(input) = node.input(0).filter(|_| node.op.is("BatchNormalization")) else {
+                return false;
+            };
+            value = input;
+        }
+    }
+
+    /// What is asked for one value, the most bits first: one demand for each quantizer.
+    fn in_order(&self, asked: BTreeMap<u32, Demand>) -> Vec<(u32, Demand)> {
+        if self.requantizing == Requantizing::Chained {
+            return asked.into_iter().rev().collect();
+        }
+        let of_layers = asked
+            .iter()
+            .filter(|(_, demand)| demand.by_layer)
+            .map(|(&bits, _)| bits)
+            .max();
+        let bits = of_layers.or_else(|| asked.keys().max().copied());
+        let mut all = Demand::default();
+        asked.into_values().for_each(|demand| all.merge(demand));
+        bits.map(|bits| (bits, all)).into_iter().collect()
     }
 
     /// Looks through ops that only move values, as long as all that they give is taken by quantized ops.
@@ -322,13 +425,13 @@ impl<'a> Placer<'a> {
             .enumerate()
             .flat_map(|(at, id)| self.graph[id].outputs().iter().flatten().map(move |&v| (v, at)))
             .collect();
-        let mut roots: Vec<(ValueId, BTreeMap<u32, BTreeSet<Edge>>)> = demands.into_iter().collect();
+        let mut roots: Vec<(ValueId, BTreeMap<u32, Demand>)> = demands.into_iter().collect();
         roots.sort_by_key(|(root, _)| made.get(root).map_or(0, |at| at + 1));
         for (root, asked) in roots {
             let source = self.graph[root].name().to_owned();
             let non_negative = surely_non_negative(self.graph, root);
             let mut last = root;
-            for (rank, (&bits, edges)) in asked.iter().rev().enumerate() {
+            for (rank, (bits, demand)) in self.in_order(asked).into_iter().enumerate() {
                 let of_concat = if rank == 0 { self.concats.get(&root).copied() } else { None };
                 let group = of_concat
                     .and_then(|concat| shared.get(&concat).cloned())
@@ -338,7 +441,7 @@ impl<'a> Placer<'a> {
                 if let (Some(concat), None) = (of_concat, &group) {
                     shared.insert(concat, (step, name.clone(), bits));
                 }
-                for &(node, index) in edges {
+                for (node, index) in demand.edges {
                     self.graph.set_input(node, index, Some(value));
                 }
                 let shares = group.map(|(_, with, _)| with);
@@ -347,6 +450,7 @@ impl<'a> Placer<'a> {
                     source: source.clone(),
                     bits,
                     non_negative,
+                    asked: demand.sign,
                     shares,
                 });
                 if self.placement != Placement::Paper {
@@ -387,24 +491,33 @@ fn fake_quantize(graph: &mut Graph, x: ValueId, step: ValueId, range: QuantRange
 }
 
 /// The quantized weight of a layer; layers that share a weight and its bits share the quantizer.
-fn quantize_weight(graph: &mut Graph, layer: &Chosen) -> ValueId {
+fn quantize_weight(graph: &mut Graph, layer: &Chosen, granularity: Granularity) -> ValueId {
     let Weighted {
         node,
         weight,
         weight_index,
+        axis,
         ..
     } = layer.op;
     let range = QuantRange {
         bits: layer.bits.weight,
         signed: true,
     };
+    let channels = match granularity {
+        Granularity::PerTensor => None,
+        Granularity::PerChannel => graph[weight].initial().and_then(|tensor| tensor.shape().get(axis).copied()),
+    };
+    let axis = channels.and(i64::try_from(axis).ok());
     let base = format!("{}/q{}", graph[weight].name(), layer.bits.weight);
-    let present = graph
-        .find(&base)
-        .filter(|&value| graph.producer(value).is_some_and(|(_, node)| node.op.is_lsqc("FakeQuantize")));
+    let present = graph.find(&base).filter(|&value| {
+        // Another layer may have its output channels on another axis of the same weight.
+        let of = |node: &Node| node.op.is_lsqc("FakeQuantize") && node.int("axis") == axis;
+        graph.producer(value).is_some_and(|(_, node)| of(node))
+    });
     let quantized = present.unwrap_or_else(|| {
-        let step = graph.add_constant(&format!("{base}/step"), Tensor::scalar(f32::NAN));
-        fake_quantize(graph, weight, step, range, None, &base)
+        let unset = Tensor::full(channels.as_slice(), f32::NAN);
+        let step = graph.add_constant(&format!("{base}/step"), unset);
+        fake_quantize(graph, weight, step, range, axis, &base)
     });
     graph.set_input(node, weight_index, Some(quantized));
     quantized

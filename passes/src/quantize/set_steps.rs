@@ -1,7 +1,8 @@
 //! Gives every quantizer its initial step and activations their sign.
 //!
 //! Weights are signed and start from their own values. What activations start from was measured on data; the tool hands it over as
-//! [`ActivationSteps`]. Quantizers that share a step share the sign too.
+//! [`ActivationSteps`]. Quantizers that share a step share the sign too. A weight with a step for each output channel starts each of them from
+//! that channel's values; a channel of zeros takes the step of the whole.
 
 use super::{ActivationSteps, Sign, StepInit, step_size};
 use crate::ir::{Graph, Model, NodeId, Tensor};
@@ -34,27 +35,50 @@ fn set_step(graph: &mut Graph, id: NodeId, measured: &ActivationSteps, init: Ste
     let (Some(x), Some(step), Some(y)) = (node.input(0), node.input(1), node.output(0)) else {
         return Err("an operand is missing".to_owned());
     };
-    let range = Quantizer::of(node)?.range;
+    let Quantizer { range, axis, .. } = Quantizer::of(node)?;
     let start = match graph[x].initial() {
         Some(weight) => {
             let values = weight.to_f32().ok_or("its weight is not numeric")?;
             if values.iter().any(|value| !value.is_finite()) {
                 return Err("its weight has values that are not finite".to_owned());
             }
+            let of = |values: &[f32]| step_size::initial(values, range, init);
             // Any step holds zeros; one that is not tiny keeps the integer bias in range.
-            step_size::initial(&values, range, init).unwrap_or(1.0)
+            let whole = of(&values).unwrap_or(1.0);
+            match axis {
+                None => Tensor::scalar(whole),
+                Some(axis) => {
+                    let axis = usize::try_from(axis).map_err(|_| "its axis is below 0")?;
+                    let channels = along(weight.shape(), axis, &values);
+                    Tensor::vector(channels.iter().map(|channel| of(channel).unwrap_or(whole)).collect())
+                }
+            }
         }
         None => {
             let Some(&(start, sign)) = measured.0.get(graph[y].name()) else {
                 return Err("no step was measured for it".to_owned());
             };
             graph[id].set_attr("signed", i64::from(sign == Sign::Signed));
-            start
+            Tensor::scalar(start)
         }
     };
-    if !(start > 0.0 && start.is_finite()) {
+    let starts = start.to_f32().unwrap_or_default();
+    if let Some(start) = starts.iter().find(|&&start| !(start > 0.0 && start.is_finite())) {
         return Err(format!("its initial step {start} is not positive"));
     }
-    graph.set_literal(step, Tensor::scalar(start));
+    graph.set_literal(step, start);
     Ok(())
+}
+
+/// The values of each slice along `axis`.
+fn along(shape: &[usize], axis: usize, values: &[f32]) -> Vec<Vec<f32>> {
+    let inner: usize = shape.iter().skip(axis + 1).product::<usize>().max(1);
+    let count = shape.get(axis).copied().unwrap_or(1).max(1);
+    let mut slices = vec![Vec::new(); count];
+    for (at, block) in values.chunks(inner).enumerate() {
+        if let Some(slice) = slices.get_mut(at % count) {
+            slice.extend_from_slice(block);
+        }
+    }
+    slices
 }

@@ -64,8 +64,11 @@ fn update(graph: &mut Graph, parameter: ValueId, gradient: ValueId, rate: ValueI
     }
     let step = build.mul(moved, rate);
     let mut next = build.sub(parameter, step);
-    if let Some(&floor) = plan.floors.get(&name) {
-        let floor = build.scalar(floor);
+    if let Some(floor) = plan.floors.get(&name) {
+        let floor = match floor[..] {
+            [one] => build.scalar(one),
+            _ => build.constant(Tensor::vector(floor.clone())),
+        };
         next = build.binary("Max", next, floor);
     }
     for (value, of, base) in [

@@ -79,5 +79,5 @@ pub struct OptimizerPlan {
     /// Weight decay λ, by the name of the parameter; none for those not named.
     pub weight_decay: BTreeMap<String, f32>,
     /// The least value of a parameter, by name.
-    pub floors: BTreeMap<String, f32>,
+    pub floors: BTreeMap<String, Vec<f32>>,
 }

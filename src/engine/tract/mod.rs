@@ -42,6 +42,10 @@ impl Engine for TractEngine {
         NAME
     }
 
+    fn packed_types(&self) -> bool {
+        false
+    }
+
     fn version(&self) -> String {
         format!("tract {VERSION} (embedded)")
     }

@@ -1,4 +1,4 @@
-//! `lower-ort`: what the fake-quantized network becomes in ONNX Runtime's integers.
+//! `lower-qdq`: what the fake-quantized network becomes in integers.
 
 mod common;
 
@@ -6,12 +6,12 @@ use common::{elements, nodes, run_in};
 use insta::assert_snapshot;
 use lsqc_passes::analyze::INFER_TYPES;
 use lsqc_passes::ir::{DType, Model};
-use lsqc_passes::lower::{LOWER_ORT, LevelSite, LevelSites};
+use lsqc_passes::lower::{LOWER_QDQ, LevelSite, LevelSites};
 use lsqc_passes::pass::{NoEvaluator, PassCx};
 
 fn try_lower(text: &str) -> Result<(Model, Vec<LevelSite>), String> {
     let mut cx = PassCx::new(&NoEvaluator);
-    let model = run_in(&[&INFER_TYPES, &LOWER_ORT], &mut cx, text)?;
+    let model = run_in(&[&INFER_TYPES, &LOWER_QDQ], &mut cx, text)?;
     let sites: LevelSites = cx.take().unwrap();
     Ok((model, sites.0))
 }
@@ -37,7 +37,7 @@ fn lower(body: &str) -> (Model, Vec<LevelSite>) {
 const FIRST: &str = "xq = sq8 (x, sx)  wq = sq4 (w, sw)  c = Conv (xq, wq, b)";
 
 /// Zero point and range of the last site.
-fn last(sites: &[LevelSite]) -> (u8, (u8, u8)) {
+fn last(sites: &[LevelSite]) -> (i32, (i32, i32)) {
     let site = sites.last().unwrap();
     (site.zero_point, site.range)
 }
@@ -60,7 +60,7 @@ fn layers_stand_between_integers() {
     "u/dequantized" = DequantizeLinear ("u/int8", "u/scale", "u/zero_point")
     y = Conv ("rq/dequantized", "u/dequantized")
     "#);
-    let site = |value: &str, source: &str, levels: &str, step: f32, zero_point: u8, range: (u8, u8)| LevelSite {
+    let site = |value: &str, source: &str, levels: &str, step: f32, zero_point: i32, range: (i32, i32)| LevelSite {
         value: value.to_owned(),
         source: source.to_owned(),
         levels: levels.to_owned(),

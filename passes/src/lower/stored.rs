@@ -1,0 +1,110 @@
+//! Weights and biases as they lie in the lowered file.
+//!
+//! - Weights are int8, the level shifted left by k, with scale s_w/2^k; see [`Form::shift`].
+//! - Packed, weights of at most 4 bits are int4 and of 2 bits int2 behind a Cast to int8, which a runtime folds when it loads the file. ONNX
+//!   Cast takes int4 from operator set 21 and int2 from 25 on.
+//! - Biases are int32 with scale s_x·s_w/2^k, or stay float where the target has them so.
+
+use super::snap_biases::integer_bias;
+use super::{Fixed, Form, label};
+use crate::analyze::Weighted;
+use crate::ir::{Attribute, DType, Graph, NodeId, Op, Tensor, TensorType};
+use crate::target::BiasForm;
+
+/// Replaces the fake quantizer of a constant by the levels and what takes them to floats again.
+pub(super) fn lower_weight(graph: &mut Graph, id: NodeId, fixed: &Fixed, form: Form, shift: u32) -> Result<(), String> {
+    let weight = graph[fixed.x].constant().ok_or("the weight is not constant")?;
+    let shape = weight.shape().to_vec();
+    let levels = fixed.levels(weight).ok_or("the weight is not a number")?;
+    let stored: Vec<i8> = levels
+        .iter()
+        .map(|level| i8::try_from(level << shift))
+        .collect::<Result<_, _>>()
+        .map_err(|_| "a level leaves int8")?;
+    #[allow(clippy::cast_precision_loss)]
+    let scales: Vec<f32> = fixed.steps.iter().map(|step| step / (1u32 << shift) as f32).collect();
+    let name = graph[fixed.x].name().to_owned();
+    let scale_shape: Vec<usize> = if fixed.quantizer.axis.is_some() {
+        vec![scales.len()]
+    } else {
+        vec![]
+    };
+    let bits = form.storage.stored_bits(fixed.quantizer.range.bits);
+    let (dtype, tensor) = match bits {
+        2 => (DType::I2, pack(&shape, &stored, DType::I2, 2)?),
+        4 => (DType::I4, pack(&shape, &stored, DType::I4, 4)?),
+        _ => (DType::I8, Tensor::new(&shape, stored)),
+    };
+    let mut levels = graph.add_constant(&format!("{name}/{}", dtype.name()), tensor);
+    if dtype != DType::I8 {
+        let to = vec![Attribute::new("to", i64::from(DType::I8.code()))];
+        levels = graph.insert(Op::onnx("Cast"), &[levels], to, &format!("{name}/int8"));
+        graph[levels].ty = Some(TensorType::fixed(DType::I8, &shape));
+        label(graph, &name, &[levels]);
+    }
+    let scale = graph.add_constant(&format!("{name}/scale"), Tensor::new(&scale_shape, scales));
+    let zero_point = graph.add_constant(&format!("{name}/zero_point"), Tensor::full(&scale_shape, 0i8));
+    let attributes = fixed
+        .quantizer
+        .axis
+        .map(|axis| Attribute::new("axis", axis))
+        .into_iter()
+        .collect();
+    let base = format!("{name}/dequantized");
+    let dequantized = graph.insert(Op::onnx("DequantizeLinear"), &[levels, scale, zero_point], attributes, &base);
+    graph[dequantized].ty = Some(TensorType::fixed(DType::F32, &shape));
+    label(graph, &name, &[dequantized]);
+    graph.replace(fixed.y, dequantized);
+    graph.remove_node(id);
+    for old in [fixed.x, fixed.step_value] {
+        graph.remove_source(old);
+    }
+    Ok(())
+}
+
+/// Levels of `bits` bits each, the first in the lowest bits of a byte.
+fn pack(shape: &[usize], levels: &[i8], dtype: DType, bits: u32) -> Result<Tensor, String> {
+    let mask = (1u8 << bits) - 1;
+    let in_byte = (8 / bits) as usize;
+    let byte = |chunk: &[i8]| {
+        let placed = chunk.iter().zip((0..8).step_by(bits as usize));
+        placed.fold(0u8, |byte, (&level, at)| byte | (level.cast_unsigned() & mask) << at)
+    };
+    let bytes: Vec<u8> = levels.chunks(in_byte).map(byte).collect();
+    Tensor::from_bytes(dtype, shape, bytes.into()).map_err(|error| error.to_string())
+}
+
+/// Replaces the bias of a quantized op by its integers, where the target takes them.
+pub(super) fn lower_bias(graph: &mut Graph, op: Weighted, form: Form) -> Result<(), String> {
+    if form.biases == BiasForm::Float {
+        return Ok(());
+    }
+    let Some(bias) = integer_bias(graph, op, form)? else {
+        return Ok(());
+    };
+    let Some((index, value)) = op.bias_index.and_then(|index| Some((index, graph[op.node].input(index)?))) else {
+        return Ok(());
+    };
+    let name = graph[value].name().to_owned();
+    let channels = bias.levels.len();
+    let scale_shape: Vec<usize> = if bias.scales.len() > 1 || op.axis == 0 && channels == 1 {
+        vec![bias.scales.len()]
+    } else {
+        vec![]
+    };
+    let levels = graph.add_constant(&format!("{name}/int32"), Tensor::vector(bias.levels));
+    let scale = graph.add_constant(&format!("{name}/scale"), Tensor::new(&scale_shape, bias.scales));
+    let zero_point = graph.add_constant(&format!("{name}/zero_point"), Tensor::full(&scale_shape, 0i32));
+    let attributes = if scale_shape.is_empty() {
+        vec![]
+    } else {
+        vec![Attribute::new("axis", 0i64)]
+    };
+    let base = format!("{name}/dequantized");
+    let dequantized = graph.insert(Op::onnx("DequantizeLinear"), &[levels, scale, zero_point], attributes, &base);
+    graph[dequantized].ty = Some(TensorType::fixed(DType::F32, &[channels]));
+    label(graph, &name, &[dequantized]);
+    graph.set_input(op.node, index, Some(dequantized));
+    graph.remove_source(value);
+    Ok(())
+}

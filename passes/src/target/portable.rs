@@ -1,0 +1,21 @@
+//! Any runtime that knows operator set 13: `QuantizeLinear` and `DequantizeLinear` of int8 with zero point 0, floats otherwise.
+
+use super::{ActivationForm, BiasForm, Placement, Requantizing, Target};
+
+/// The target.
+pub static PORTABLE: Target = Target {
+    name: "portable",
+    title: "any runtime with operator set 13",
+    placements: &[
+        Placement::EightBitAdds,
+        Placement::Shared,
+        Placement::Shortcut,
+        Placement::Paper,
+    ],
+    requantizing: Requantizing::Chained,
+    activations: ActivationForm::SignedBytes,
+    biases: BiasForm::Float,
+    widest_unsigned: 7,
+    packed: &[],
+    opsets: &[],
+};
