@@ -14,6 +14,7 @@ mod engines;
 mod eval;
 mod inspect;
 mod layer;
+mod manifest;
 mod run;
 mod stats;
 mod table;
@@ -27,6 +28,7 @@ pub use inspect::{
     Unquantized,
 };
 pub use layer::{Layer, LayerProof, Note, Proof, Site, TensorReport};
+pub use manifest::{Manifest, ManifestLayer, ManifestPort};
 pub use run::{
     Data, DataOrigin, Engine, File, Gate, GateOutcome, LossPoint, Oscillating, Output, OutputRole, Phase, Requires, Settings,
     Sizes, Status, TestSet, Timing, Tool, Training,

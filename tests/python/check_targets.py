@@ -3,7 +3,7 @@
     python tests/python/check_targets.py target/release/lsqc [--all] [--match 'tensorrt, mobilenet'] [--table]
 
 Each case trains a fixture for a few steps for one target, per tensor or per channel. Then, besides what check_lowered.py checks of every
-file: each layer, cut out between its integer inputs and its integer result, gives the same levels in another runtime than ONNX Runtime:
+file: the example of its hand-over folder runs; each layer, cut out between its integer inputs and its integer result, gives the same levels in another runtime than ONNX Runtime:
 OpenVINO for `openvino`, where every convolution must also run in integers, and the onnx package's reference evaluator for `tensorrt` and
 `portable`, whose levels must be int8 with zero point 0 and whose biases are floats. `--all`: every number of bits, fixture and
 granularity; `--table` also prints them as a table.
@@ -12,8 +12,11 @@ granularity; `--table` also prints them as a table.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -99,7 +102,7 @@ def run(binary: Path, case: Case, rows: list[Row]) -> str:
         flags += ["--per-channel"] if case.per_channel else []
         training = ["--steps", STEPS.get(case.bits, FEW_STEPS), "--batch", BATCH]
         lowered = folder / "lowered.onnx"
-        outputs = ["-o", lowered, "--report", folder / "report.json", "--quiet"]
+        outputs = ["-o", lowered, "--report", folder / "report.json", "--deploy", folder / "handover", "--quiet"]
         lsqc(binary, "quantize", FIXTURES[case.fixture] / "model.onnx", *flags, *training, *outputs, folder=folder)
         report = json.loads((folder / "report.json").read_text())
         check(report["settings"]["target"] == case.target, "it is for another target")
@@ -108,6 +111,7 @@ def run(binary: Path, case: Case, rows: list[Row]) -> str:
         check_model(lowered)
         steps = {layer["weights"]["steps"] for layer in report["layers"] if layer["weights"]}
         check((steps != {1}) == case.per_channel, f"weights have {sorted(steps)} steps")
+        check_handover(folder / "handover", lowered)
         remark = ""
         if case.target != "ort":
             remark = check_elsewhere(lowered, case)
@@ -118,6 +122,19 @@ def run(binary: Path, case: Case, rows: list[Row]) -> str:
     ties, mismatches = (sum(layer[key] for layer in layers) for key in ("ties", "mismatches"))
     rows.append(Row(case, report["metrics"]["drop"]["points"], mismatches, ties, TEST_IMAGES - same))
     return f"{TEST_IMAGES - same} classes change, {ties} ties{remark}, {time.monotonic() - start:.0f} s"
+
+
+def check_handover(folder: Path, lowered: Path) -> None:
+    """The folder has the same model, its manifest is right about it, and its example runs the sample and gets lsqc's classes."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    model = (folder / "model.onnx").read_bytes()
+    check(model == lowered.read_bytes(), "the folder's model is not the lowered one")
+    check(manifest["model"]["sha256"] == hashlib.sha256(model).hexdigest(), "the manifest has another hash")
+    example = subprocess.run([sys.executable, folder / "example.py"], capture_output=True, text=True, check=False)
+    check(example.returncode == 0, f"the example ended with {example.returncode}: {example.stderr}")
+    with np.load(folder / "sample.npz") as sample:
+        best = int(sample["output_0"].argmax())
+    check(f"classes [[{best}, " in example.stdout, f"the example has not the class {best}: {example.stdout}")
 
 
 def check_signed_bytes(path: Path) -> None:
