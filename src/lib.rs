@@ -5,6 +5,7 @@ pub mod calibrate;
 pub mod cli;
 pub mod compiler;
 pub mod config;
+pub mod confirm;
 pub mod data;
 pub mod deploy;
 pub mod engine;

@@ -24,7 +24,7 @@ pub use data::{ClassCount, DATA_SCHEMA_VERSION, DataReport, InputSummary};
 pub use engines::{EngineEntry, Engines, OtherLibrary};
 pub use eval::{Evaluated, Evaluation, OutputAgreement, OutputDifference, PreprocessingSource};
 pub use inspect::{
-    BatchNormFold, Extent, GradientReach, InspectedLayer, Inspection, JoinLayer, MultiplyAdds, OpCount, Port, QuantizedAlready,
+    BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, Inspection, JoinLayer, MultiplyAdds, OpCount, Port, QuantizedAlready,
     Unquantized,
 };
 pub use layer::{Layer, LayerProof, Note, Proof, Site, TensorReport};
