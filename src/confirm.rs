@@ -24,7 +24,15 @@ use crate::terminal::Terminal;
 /// Samples of noise: which ops are fused does not depend on steps.
 const SAMPLES: usize = 4;
 /// Products in floats, as ONNX Runtime calls them in an optimised graph.
-const FLOAT_PRODUCTS: [&str; 7] = ["Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"];
+const FLOAT_PRODUCTS: [&str; 7] = [
+    "Conv",
+    "FusedConv",
+    "ConvTranspose",
+    "Gemm",
+    "FusedGemm",
+    "MatMul",
+    "FusedMatMul",
+];
 
 /// The quantized layers that `engine`, an ONNX Runtime, computes in floats.
 ///
@@ -74,9 +82,14 @@ pub fn float_layers(
         );
     }
     let optimised = model_file::read(&path)?.model;
-    let products = optimised.graph.nodes().filter(|(_, node)| FLOAT_PRODUCTS.contains(&node.op.name.as_ref()));
+    let products = optimised
+        .graph
+        .nodes()
+        .filter(|(_, node)| FLOAT_PRODUCTS.contains(&node.op.name.as_ref()));
     let names: Vec<String> = products.map(|(_, node)| node.name.to_string()).collect();
     let layers = sites.layers.iter().map(|layer| layer.name.clone());
     // A fused op has the name of its product behind a word.
-    Ok(layers.filter(|layer| names.iter().any(|name| name == layer || name.ends_with(&format!(" {layer}")))).collect())
+    Ok(layers
+        .filter(|layer| names.iter().any(|name| name == layer || name.ends_with(&format!(" {layer}"))))
+        .collect())
 }

@@ -23,8 +23,8 @@ use crate::data::{Dataset, FileDigest, Synthetic};
 use crate::engine::{Engine, LoadOptions, TractEngine};
 use crate::model_file::{self, ModelFile};
 use crate::report::{
-    self, BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, Inspection, JoinLayer, MultiplyAdds, Note, OpCount, Port,
-    QuantizedAlready, Tool, Unquantized,
+    self, BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, Inspection, JoinLayer, MultiplyAdds, Note, OpCount,
+    Port, QuantizedAlready, Tool, Unquantized,
 };
 use crate::run::{fixed_batch, model_inputs, place, plain, refuse_fixed_batch};
 use crate::shapes;
@@ -108,7 +108,10 @@ pub fn inspect(
     inspection.layers = sites.layers.iter().filter_map(|layer| found.layer(layer)).collect();
     if let (Some((engine, terminal)), None) = (confirming, &inspection.refusal) {
         let floats = confirm::float_layers(asked, (&float, &initial, &sites), engine, compiler, terminal)?;
-        let differ = inspection.layers.iter().filter(|layer| layer.integers == floats.contains(&layer.name));
+        let differ = inspection
+            .layers
+            .iter()
+            .filter(|layer| layer.integers == floats.contains(&layer.name));
         inspection.confirmation = Some(Confirmation {
             engine: engine.version(),
             integer_layers: (sites.layers.len() - floats.len()) as u64,
@@ -380,7 +383,10 @@ impl Found<'_> {
         let weight = stored(op.weight)?;
         let bias = op.bias_index.and_then(|index| stored(self.float[id].input(index)?));
         let bits = |bits: u32| u8::try_from(bits).unwrap_or(u8::MAX);
-        let mut placed = self.initial.nodes().filter(|(_, node)| node.label(self.initial) == layer.name);
+        let mut placed = self
+            .initial
+            .nodes()
+            .filter(|(_, node)| node.label(self.initial) == layer.name);
         let float_reason = placed
             .next()
             .and_then(|(id, _)| quantize::fits(self.initial, id, self.target).err());

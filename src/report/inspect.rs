@@ -297,7 +297,11 @@ impl Inspection {
             }
         }
         let Some(confirmed) = &self.confirmation else { return Ok(()) };
-        write!(text, "confirmed by {}: {} in integers", confirmed.engine, confirmed.integer_layers)?;
+        write!(
+            text,
+            "confirmed by {}: {} in integers",
+            confirmed.engine, confirmed.integer_layers
+        )?;
         match confirmed.differ.as_slice() {
             [] => writeln!(text),
             names => writeln!(text, "; it differs at {}", names.join(", ")),

@@ -20,7 +20,10 @@ pub fn fits(graph: &Graph, layer: NodeId, target: &Target) -> Result<(), String>
         let Some(result) = node.output(0) else { return Ok(()) };
         let uses = graph[result].uses();
         if graph.outputs().contains(&result) {
-            return Err(format!("its result is an output of the model, and {} gives no floats from it", target.title));
+            return Err(format!(
+                "its result is an output of the model, and {} gives no floats from it",
+                target.title
+            ));
         }
         let [only] = uses else {
             return Err(format!(

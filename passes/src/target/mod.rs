@@ -8,8 +8,8 @@ mod ort;
 mod portable;
 mod tensorrt;
 
+pub use self::ort::ORT;
 pub use openvino::OPENVINO;
-pub use ort::ORT;
 pub use portable::PORTABLE;
 pub use tensorrt::TENSORRT;
 
