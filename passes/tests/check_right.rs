@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::{run_in, run_on};
-use lsqc_passes::check::{check, rules_of};
+use lsqc_passes::check::check;
 use lsqc_passes::ir::Model;
 use lsqc_passes::lower::Form;
 use lsqc_passes::onnx::{NoExternalData, read};
@@ -67,7 +67,14 @@ const NETS: &[(&str, &str)] = &[
 ];
 
 /// What a run of `lsqc quantize` writes, without training.
-fn lowered(target: &'static Target, placement: Placement, granularity: Granularity, storage: Storage, bits: u32, net: &str) -> Model {
+fn lowered(
+    target: &'static Target,
+    placement: Placement,
+    granularity: Granularity,
+    storage: Storage,
+    bits: u32,
+    net: &str,
+) -> Model {
     let mut cx = PassCx::new(&NoEvaluator);
     cx.set(QuantizePlan {
         bits: Bits {
@@ -81,7 +88,10 @@ fn lowered(target: &'static Target, placement: Placement, granularity: Granulari
         ..QuantizePlan::default()
     });
     let opset = storage.opset().max(17);
-    let header = format!("<ir_version: {}, opset_import: [\"\" : {opset}]>", if opset > 17 { 13 } else { 8 });
+    let header = format!(
+        "<ir_version: {}, opset_import: [\"\" : {opset}]>",
+        if opset > 17 { 13 } else { 8 }
+    );
     let mut model = run_in(&[&lsqc_passes::analyze::INFER_TYPES], &mut cx, &format!("{header} {net}")).unwrap();
     run_on(QUANTIZE, &mut cx, &mut model).unwrap();
     let sites: Sites = cx.take().unwrap();
@@ -114,13 +124,13 @@ fn found(model: &Model, target: &'static Target) -> Vec<String> {
 #[test]
 fn what_lsqc_writes_passes() {
     for &target in TARGETS {
-        assert!(!rules_of(target).is_empty(), "{}", target.name);
         for (name, net) in NETS {
             for &placement in target.placements {
                 for granularity in [Granularity::PerTensor, Granularity::PerChannel] {
                     for bits in [3, 8] {
                         let model = lowered(target, placement, granularity, Storage::Int8, bits, net);
-                        println!("{} {name} {placement:?} {granularity:?} {bits}: {:?}", target.name, found(&model, target));
+                        let what = format!("{}: {name}, {placement:?}, {granularity:?}, {bits} bits", target.name);
+                        assert_eq!(found(&model, target), Vec::<String>::new(), "{what}");
                     }
                 }
             }
@@ -129,16 +139,159 @@ fn what_lsqc_writes_passes() {
 }
 
 #[test]
-fn zz_explore() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/checked");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
-    files.sort();
-    for file in files {
-        let (model, _) = read(std::fs::read(&file).unwrap().into(), &NoExternalData).unwrap();
-        for &target in TARGETS {
-            println!("{} {}", file.file_name().unwrap().display(), target.name);
-            for f in found(&model, target) { println!("      {f}"); }
+fn packed_weights_of_lsqc_pass() {
+    for (storage, bits) in [(Storage::Int4, 3), (Storage::Int4, 4), (Storage::Int2, 2)] {
+        let model = lowered(
+            &ORT,
+            Placement::EightBitAdds,
+            Granularity::PerTensor,
+            storage,
+            bits,
+            NETS[0].1,
+        );
+        assert_eq!(found(&model, &ORT), Vec::<String>::new(), "{storage}");
+    }
+}
+
+/// A file for one target is none for another, where they differ.
+#[test]
+fn what_lsqc_writes_for_another_target_does_not_pass() {
+    let file = |target: &'static Target| {
+        lowered(
+            target,
+            target.placements[0],
+            Granularity::PerTensor,
+            Storage::Int8,
+            8,
+            NETS[0].1,
+        )
+    };
+    for (of, others) in [
+        (&ORT, &[&OPENVINO, &TENSORRT, &PORTABLE][..]),
+        (&OPENVINO, &[&TENSORRT, &PORTABLE]),
+        (&TENSORRT, &[&ORT]),
+        (&PORTABLE, &[&ORT, &TENSORRT]),
+    ] {
+        for &other in others {
+            assert_ne!(
+                found(&file(of), other),
+                Vec::<String>::new(),
+                "{} for {}",
+                of.name,
+                other.name
+            );
         }
     }
-    let _ = (&OPENVINO, &ORT, &PORTABLE, &TENSORRT);
+}
+
+/// Files of fixtures/checked, the targets whose rules they keep, and rules that they break: each file is in its README.
+const FILES: &[(&str, &[&Target], &[(&Target, &[&str])])] = &[
+    (
+        "ort_uint8",
+        &[&ORT],
+        &[
+            (&TENSORRT, &["signed-types", "zero-point", "bias-float", "shortcut-add"]),
+            (&OPENVINO, &["shortcut-add"]),
+        ],
+    ),
+    (
+        "ort_uint8_per_tensor",
+        &[&ORT],
+        &[(&PORTABLE, &["int8-levels", "zero-point", "bias-float"])],
+    ),
+    (
+        "ort_uint8_symmetric",
+        &[&ORT],
+        &[(&TENSORRT, &["signed-types", "zero-point", "bias-float", "shortcut-add"])],
+    ),
+    ("ort_uint8_float_bias", &[], &[(&ORT, &["bias-int32"])]),
+    (
+        "ort_int8",
+        &[],
+        &[
+            (&ORT, &["activation-uint8"]),
+            (&TENSORRT, &["zero-point", "bias-float", "shortcut-add"]),
+        ],
+    ),
+    (
+        "ort_uint16",
+        &[],
+        &[
+            (&ORT, &["activation-uint8"]),
+            (&PORTABLE, &["int8-levels", "zero-point", "bias-float"]),
+        ],
+    ),
+    (
+        "ort_operators",
+        &[&ORT, &OPENVINO],
+        &[(&TENSORRT, &["integer-ops", "signed-types", "zero-point", "nothing-between"])],
+    ),
+    (
+        "ort_dynamic",
+        &[&ORT, &OPENVINO],
+        &[(&TENSORRT, &["integer-ops"]), (&PORTABLE, &["integer-ops"])],
+    ),
+    (
+        "ort_for_tensorrt",
+        &[&TENSORRT, &OPENVINO, &PORTABLE],
+        &[(&ORT, &["activation-uint8", "bias-int32", "add-sides"])],
+    ),
+    (
+        "ort_int8_all_sides",
+        &[&PORTABLE],
+        &[(&TENSORRT, &["shortcut-add"]), (&ORT, &["activation-uint8", "bias-int32"])],
+    ),
+    (
+        "ort_int4",
+        &[],
+        &[(&ORT, &["packed-cast"]), (&OPENVINO, &["packed-conv", "shortcut-add"])],
+    ),
+    (
+        "torch_int8",
+        &[&TENSORRT, &OPENVINO, &PORTABLE],
+        &[(&ORT, &["activation-uint8", "bias-int32", "add-sides"])],
+    ),
+    (
+        "torch_uint8",
+        &[&OPENVINO],
+        &[
+            (&ORT, &["clamp-before-quantizer", "bias-int32", "add-sides"]),
+            (&TENSORRT, &["signed-types", "zero-point"]),
+        ],
+    ),
+    (
+        "brevitas_w4a4",
+        &[&OPENVINO],
+        &[
+            (&ORT, &["activation-uint8"]),
+            (&TENSORRT, &["signed-types", "nothing-between"]),
+        ],
+    ),
+    (
+        "brevitas_w8a8",
+        &[&OPENVINO],
+        &[(&ORT, &["activation-uint8"]), (&PORTABLE, &["int8-levels"])],
+    ),
+];
+
+#[test]
+fn files_of_other_tools() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/checked");
+    assert_eq!(
+        std::fs::read_dir(&folder).unwrap().count(),
+        FILES.len(),
+        "files without a line here"
+    );
+    for (name, keeps, breaks) in FILES {
+        let bytes = std::fs::read(folder.join(format!("{name}.onnx"))).unwrap();
+        let (model, _) = read(bytes.into(), &NoExternalData).unwrap();
+        for &target in *keeps {
+            assert_eq!(found(&model, target), Vec::<String>::new(), "{name} for {}", target.name);
+        }
+        for (target, rules) in *breaks {
+            let mut ids: Vec<&str> = check(&model, target, None).into_iter().map(|finding| finding.rule).collect();
+            ids.dedup();
+            assert_eq!(ids, *rules, "{name} for {}", target.name);
+        }
+    }
 }

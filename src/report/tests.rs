@@ -159,7 +159,7 @@ fn docs(name: &str) -> PathBuf {
 }
 
 /// Each schema that is committed: its file, what it describes, and the page that names every field.
-fn schemas() -> [(&'static str, Value, &'static str); 5] {
+fn schemas() -> [(&'static str, Value, &'static str); 6] {
     [
         ("report.schema.json", schemars::schema_for!(Report).to_value(), "report.md"),
         (
@@ -172,6 +172,7 @@ fn schemas() -> [(&'static str, Value, &'static str); 5] {
             schemars::schema_for!(Inspection).to_value(),
             "commands.md",
         ),
+        ("check.schema.json", schemars::schema_for!(Checked).to_value(), "commands.md"),
         ("bench.schema.json", schemars::schema_for!(Bench).to_value(), "commands.md"),
         (
             "engines.schema.json",
