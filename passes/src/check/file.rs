@@ -171,7 +171,8 @@ fn cast(view: &View, node: &Node) -> Option<(i64, &'static str)> {
 /// The file format's version.
 pub static IR_VERSION: Rule = Rule {
     id: "ir-version",
-    says: "the file's IR version is 4 or later, the first that has constants which are no inputs: runtimes refuse such constants in older files",
+    says: "the file's IR version is 4 or later, the first that has constants which are no inputs: ONNX's checker refuses such constants in older \
+           files, and so may a runtime",
     cure: "set ir_version as the table in ONNX's Versioning.md has it for the operator set",
     look: Look::File(ir_version),
 };

@@ -9,7 +9,7 @@ mod portable;
 mod tensorrt;
 
 pub use openvino::OPENVINO;
-pub use ort::ORT;
+pub use self::ort::ORT;
 pub use portable::PORTABLE;
 pub use tensorrt::TENSORRT;
 
