@@ -9,6 +9,7 @@
 mod macros;
 
 mod bench;
+mod check;
 mod data;
 mod engines;
 mod eval;
@@ -20,6 +21,7 @@ mod stats;
 mod table;
 
 pub use bench::{Bench, BenchRow, EngineBench, Measured};
+pub use check::{CheckFinding, Checked};
 pub use data::{ClassCount, DATA_SCHEMA_VERSION, DataReport, InputSummary};
 pub use engines::{EngineEntry, Engines, OtherLibrary};
 pub use eval::{Evaluated, Evaluation, OutputAgreement, OutputDifference, PreprocessingSource};

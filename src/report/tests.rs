@@ -177,6 +177,7 @@ fn schemas() -> [(&'static str, Value, &'static str); 6] {
             schemars::schema_for!(Inspection).to_value(),
             "commands.md",
         ),
+        ("check.schema.json", schemars::schema_for!(Checked).to_value(), "commands.md"),
         ("bench.schema.json", schemars::schema_for!(Bench).to_value(), "commands.md"),
         (
             "engines.schema.json",
