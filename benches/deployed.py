@@ -30,10 +30,8 @@ CALIBRATION_IMAGES, TEST_SHARE = 40, 0.2
 LARGE = (3, 224, 224)
 SMOOTH = 8
 """Noise for the large networks is drawn in squares of this many pixels, as in fixtures/imagenet.py."""
-WARM_UP = 2
-"""Runs of each side before the first round."""
 LEAST_S = 0.1
-"""In a round a side runs until so much time is gone, and at least once; the median counts."""
+"""In a round a side runs until so much time is gone, and at least once; the median counts. As long it is warmed up before the first."""
 
 
 @dataclass(frozen=True)
@@ -105,19 +103,13 @@ class Maker:
 def interleaved(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Milliseconds of each side in each round. In every round each has its turn, a different one first."""
     for side in sides.values():
-        for _ in range(WARM_UP):
-            side()
+        _turn(side)
     times: dict[str, list[float]] = {name: [] for name in sides}
     names = list(sides)
     for turn in range(rounds):
         for place in range(len(names)):
             name = names[(turn + place) % len(names)]
-            runs: list[float] = []
-            while not runs or sum(runs) < LEAST_S:
-                start = time.perf_counter()
-                sides[name]()
-                runs.append(time.perf_counter() - start)
-            times[name].append(1000 * statistics.median(runs))
+            times[name].append(_turn(sides[name]))
     return times
 
 
@@ -139,6 +131,15 @@ def session(model: Path, threads: int, **more: str) -> onnxruntime.InferenceSess
 def circumstances(maker: Maker, **versions: str) -> dict:
     """Versions and machine, for an entry."""
     return {"versions": {"lsqc": maker.version()} | versions, "machine": machine()}
+
+
+def _turn(side: Callable[[], object]) -> float:
+    runs: list[float] = []
+    while not runs or sum(runs) < LEAST_S:
+        start = time.perf_counter()
+        side()
+        runs.append(time.perf_counter() - start)
+    return 1000 * statistics.median(runs)
 
 
 class _Reader(CalibrationDataReader):
