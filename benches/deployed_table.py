@@ -127,7 +127,13 @@ def _threads(count: int) -> str:
 def _made(entries: list[dict]) -> str:
     if not entries:
         return "No run is stored yet."
-    versions = alternatives(f"{ENGINES[name]} {version}" for entry in entries for name, version in entry["versions"].items() if name in ENGINES)
-    own = alternatives(entry["versions"]["lsqc"] for entry in entries)
-    vnni = "" if any("vnni" in feature for entry in entries for feature in entry["machine"]["features"]) else ", no VNNI"
-    return f"Run with lsqc {own}, {versions.replace(' or ', ', ')} on {alternatives(machine_text(entry['machine']) for entry in entries)}{vnni}."
+    of = {name: [entry["versions"][name] for entry in entries if name in entry["versions"]] for name in ("lsqc", *ENGINES)}
+    versions = [f"{ENGINES.get(name, name)} {alternatives(found)}" for name, found in of.items() if found]
+    return f"Run with {', '.join(versions)} on {alternatives(_machine(entry['machine']) for entry in entries)}."
+
+
+def _machine(machine: dict) -> str:
+    """Says too what is not there, as integer products depend on it."""
+    features = machine["features"]
+    lacking = any(feature.startswith("avx") for feature in features) and not any("vnni" in feature for feature in features)
+    return machine_text(machine) + (", no VNNI" if lacking else "")

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Size of packed weights, and what they cost in ONNX Runtime: ResNet-50 with `--storage packed` beside `--storage int8` and the float model.
+"""Size of packed weights, and what they cost in ONNX Runtime: `--storage packed` beside `--storage int8` and the float model.
 
     benches/sizes.py                        4 and 2 bits
     benches/sizes.py --bits 2 --rounds 9
     benches/sizes.py --render               README's table again; --check: is it in step?
 
 Run it with .venv/bin/python, which tests/run makes, after `fixtures/imagenet.py --out target/imagenet resnet50`. Loading and inference are
-each timed in turns. Loading is from a file that the system has in memory. Also compared: the outputs of both, for one image; the weights are the
-same numbers, but biases may stand on another grid, which is that of the weights as they are stored. Results are in `sizes.json`, an entry for each network and number of bits; --dry stores nothing.
+each timed in turns. Loading is from a file that the system has in memory. Also compared: the outputs of both for one image. Weights are the
+same numbers in both; where biases stand on the grid of the stored weights, packed ones have a coarser grid and the outputs differ.
+Results are in `sizes.json`, an entry for each network and number of bits; --dry stores nothing.
 
 Exit codes: 0 good; 1 README is not in step; 2 something is missing or fails.
 """
