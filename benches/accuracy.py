@@ -123,7 +123,7 @@ class Results:
         with self._locked():
             entries = [old for old in self.entries() if Cell.of(old) != cell] + [named]
             entries.sort(key=lambda entry: Cell.of(entry).key())
-            _replace(self.path, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
+            replace(self.path, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
             self._render(entries)
 
     def render(self) -> None:
@@ -143,7 +143,7 @@ class Results:
             old = self.readme.read_text()
             new = insert(old, render(entries))
             if new != old:
-                _replace(self.readme, new)
+                replace(self.readme, new)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -157,7 +157,7 @@ class Results:
             os.close(folder)
 
 
-def _replace(path: Path, text: str) -> None:
+def replace(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

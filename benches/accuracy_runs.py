@@ -198,11 +198,11 @@ def _measured(now_right: np.ndarray, data: Data, network: str) -> dict:
 
 
 def _circumstances(**versions: str) -> dict:
-    return {"versions": versions | {"onnxruntime": onnxruntime.__version__}, "machine": _machine()}
+    return {"versions": versions | {"onnxruntime": onnxruntime.__version__}, "machine": machine()}
 
 
 @cache
-def _machine() -> dict:
+def machine() -> dict:
     """The processor by name, and by family and model where Linux tells them: virtual machines give several kinds one name."""
     facts: dict[str, str] = {}
     try:

@@ -39,22 +39,22 @@ class Problem(Exception):
 def render(entries: list[dict]) -> str:
     """README's table and what stands below it, without the markers."""
     headings = ["network", "bits", *COLUMNS.values(), "epochs, lr"]
-    lines = [_row(headings), _row(["---", "---:", *["---:"] * len(COLUMNS), "---"])]
+    lines = [row(headings), row(["---", "---:", *["---:"] * len(COLUMNS), "---"])]
     for network in NETWORKS:
         for bits in BITS:
             of_row = [entry for entry in entries if entry["network"] == network and entry["bits"] in (bits, None)]
             cells = [_cell([entry for entry in of_row if entry["method"] == method]) for method in COLUMNS]
-            lines.append(_row([network, str(bits), *cells, _training(of_row)]))
+            lines.append(row([network, str(bits), *cells, _training(of_row)]))
     return "\n".join([*lines, "", _caption(entries), ""])
 
 
-def insert(readme: str, table: str) -> str:
+def insert(readme: str, table: str, begin: str = BEGIN, end: str = END) -> str:
     """`readme` with `table` between the markers."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise Problem(f"README.md has no place for the table: it needs the lines '{BEGIN}' and '{END}', in this order")
-    return f"{before}{BEGIN}\n{table}{END}{after}"
+    before, begun, rest = readme.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not begun or not ended:
+        raise Problem(f"README.md has no place for the table: it needs the lines '{begin}' and '{end}', in this order")
+    return f"{before}{begin}\n{table}{end}{after}"
 
 
 def paired_drop(lost: int, gained: int, samples: int) -> tuple[float, tuple[float, float]]:
@@ -65,8 +65,19 @@ def paired_drop(lost: int, gained: int, samples: int) -> tuple[float, tuple[floa
     return 100 * difference / samples, (100 * (center - half), 100 * (center + half))
 
 
-def _row(cells: Iterable[str]) -> str:
+def row(cells: Iterable[str]) -> str:
+    """A line of a table in Markdown."""
     return f"| {' | '.join(cells)} |"
+
+
+def machine_text(machine: dict) -> str:
+    """What README says of a machine."""
+    return ", ".join([machine["cpu"], f"{machine['cores']} cores", *machine["features"]])
+
+
+def alternatives(texts: Iterable[str]) -> str:
+    """Each text once."""
+    return " or ".join(sorted(set(texts)))
 
 
 def _cell(runs: list[dict]) -> str:
@@ -104,14 +115,14 @@ def _number(points: float) -> str:
 def _caption(entries: list[dict]) -> str:
     if not entries:
         return "No run is stored yet."
-    samples = _alternatives(f"{entry['measured']['samples']:,}" for entry in entries)
+    samples = alternatives(f"{entry['measured']['samples']:,}" for entry in entries)
     lines = [
         f"Top-1 on {samples} test images, and the points of it that are lost against the float model: in parentheses the paired",
         "95 % interval of a single run, or the range over several seeds.",
     ]
-    versions = _alternatives(entry["versions"]["onnxruntime"] for entry in entries)
-    own = _alternatives(entry["versions"]["lsqc"] for entry in entries if "lsqc" in entry["versions"])
-    machines = _alternatives(_machine(entry["machine"]) for entry in entries)
+    versions = alternatives(entry["versions"]["onnxruntime"] for entry in entries)
+    own = alternatives(entry["versions"]["lsqc"] for entry in entries if "lsqc" in entry["versions"])
+    machines = alternatives(machine_text(entry["machine"]) for entry in entries)
     lines.append(f"Run with {f'lsqc {own} and ' if own else ''}ONNX Runtime {versions} on {machines}.")
     compared = sum(entry["proof"]["compared"] for entry in entries if "proof" in entry)
     if compared:
@@ -119,11 +130,3 @@ def _caption(entries: list[dict]) -> str:
         hours = sum(entry["seconds"] for entry in entries) / 3600
         lines.append(f"All runs together took {hours:.1f} hours; their proofs found {mismatches} mismatches in {compared:,} levels.")
     return "\n".join(lines)
-
-
-def _machine(machine: dict) -> str:
-    return ", ".join([machine["cpu"], f"{machine['cores']} cores", *machine["features"]])
-
-
-def _alternatives(texts: Iterable[str]) -> str:
-    return " or ".join(sorted(set(texts)))
