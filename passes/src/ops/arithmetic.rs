@@ -30,7 +30,6 @@ pub(super) const ENTRIES: &[OpEntry] = &[
     OpEntry::new("Log", |cx| cx.like_first(), "").gradient(log, || vec![Sample::new("positive").x_in(&[2, 3], 0.5, 2.0)]),
     OpEntry::new("Abs", |cx| cx.like_first(), NO_RULE),
     OpEntry::new("Reciprocal", |cx| cx.like_first(), NO_RULE),
-    OpEntry::new("Erf", |cx| cx.like_first(), NO_RULE),
     OpEntry::new("Pow", infer_broadcast, NO_RULE),
     OpEntry::new("Min", infer_variadic, NO_RULE),
     OpEntry::new("Max", infer_variadic, NO_RULE),

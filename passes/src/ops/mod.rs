@@ -23,6 +23,7 @@ mod join;
 mod matmul;
 pub(crate) mod normalize;
 pub(crate) mod picks;
+mod pointwise;
 mod pool;
 mod quantizer;
 mod reduce;
@@ -147,6 +148,7 @@ pub fn entries() -> impl Iterator<Item = &'static OpEntry> {
         conv::ENTRIES,
         matmul::ENTRIES,
         activation::ENTRIES,
+        pointwise::ENTRIES,
         arithmetic::ENTRIES,
         normalize::ENTRIES,
         pool::ENTRIES,

@@ -13,7 +13,14 @@ pub struct Sample {
     pub attributes: Vec<Attribute>,
     /// How many results the node has.
     pub results: usize,
+    /// How many of them, from the first on, the loss depends on.
+    pub weighed: usize,
+    /// The version of the default operator set.
+    pub opset: i64,
 }
+
+/// The operator set of a case that does not ask for another.
+const USUAL_OPSET: i64 = 17;
 
 /// One operand of a sample.
 #[derive(Clone, Debug)]
@@ -33,6 +40,8 @@ impl Sample {
             inputs: vec![],
             attributes: vec![],
             results: 1,
+            weighed: 1,
+            opset: USUAL_OPSET,
         }
     }
 
@@ -88,9 +97,25 @@ impl Sample {
         self
     }
 
-    /// Sets the number of results.
+    /// Sets the number of results, of which the loss depends on the first.
     #[must_use]
     pub fn results(self, results: usize) -> Sample {
         Sample { results, ..self }
+    }
+
+    /// Sets the number of results, all of which the loss depends on.
+    #[must_use]
+    pub fn weighed(self, results: usize) -> Sample {
+        Sample {
+            results,
+            weighed: results,
+            ..self
+        }
+    }
+
+    /// Asks for another operator set than 17: the first that has the op, or the form of it that the case is about.
+    #[must_use]
+    pub fn opset(self, opset: i64) -> Sample {
+        Sample { opset, ..self }
     }
 }
