@@ -17,11 +17,13 @@ mod compare;
 mod constant;
 mod conv;
 mod dims;
+mod functions;
 mod indexing;
 mod integer;
 mod join;
 mod matmul;
 pub(crate) mod normalize;
+mod norms;
 pub(crate) mod picks;
 mod pointwise;
 mod pool;
@@ -149,8 +151,10 @@ pub fn entries() -> impl Iterator<Item = &'static OpEntry> {
         matmul::ENTRIES,
         activation::ENTRIES,
         pointwise::ENTRIES,
+        functions::ENTRIES,
         arithmetic::ENTRIES,
         normalize::ENTRIES,
+        norms::ENTRIES,
         pool::ENTRIES,
         reduce::ENTRIES,
         shape::ENTRIES,

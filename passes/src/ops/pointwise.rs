@@ -31,19 +31,19 @@ pub(super) const ENTRIES: &[OpEntry] = &[
     OpEntry::new("Shrink", like_first, "").gradient(|cx| by_slope(cx, shrink), shrink_samples),
 ];
 
-fn like_first(cx: &InferCx) -> Result<Vec<Option<TensorType>>, String> {
+pub(super) fn like_first(cx: &InferCx) -> Result<Vec<Option<TensorType>>, String> {
     cx.like_first()
 }
 
 /// What a slope is built from: the node, x and y.
-struct At<'n> {
-    node: &'n Node,
-    x: ValueId,
-    y: ValueId,
+pub(super) struct At<'n> {
+    pub node: &'n Node,
+    pub x: ValueId,
+    pub y: ValueId,
 }
 
 /// ∂x = ∂y · f'(x).
-fn by_slope(cx: &mut GradCx, slope: fn(&mut Build, &At) -> ValueId) -> Result<(), String> {
+pub(super) fn by_slope(cx: &mut GradCx, slope: fn(&mut Build, &At) -> ValueId) -> Result<(), String> {
     let (dy, x, y, node) = (cx.dy()?, cx.x(0)?, cx.y(0)?, cx.node.clone());
     cx.give_with(0, |b| {
         let slope = slope(b, &At { node: &node, x, y });
@@ -59,13 +59,13 @@ fn choose(b: &mut Build, mask: ValueId, yes: ValueId, no: ValueId) -> ValueId {
     b.add(yes, no)
 }
 
-fn above(b: &mut Build, x: ValueId, threshold: f32) -> ValueId {
+pub(super) fn above(b: &mut Build, x: ValueId, threshold: f32) -> ValueId {
     let threshold = b.scalar(threshold);
     b.greater(x, threshold)
 }
 
 /// c − v·v.
-fn less_square(b: &mut Build, c: f32, v: ValueId) -> ValueId {
+pub(super) fn less_square(b: &mut Build, c: f32, v: ValueId) -> ValueId {
     let (c, square) = (b.scalar(c), b.mul(v, v));
     b.sub(c, square)
 }
