@@ -16,7 +16,9 @@ mod arithmetic;
 mod compare;
 mod constant;
 mod conv;
+mod conv_transpose;
 mod dims;
+mod einsum;
 mod functions;
 mod indexing;
 mod integer;
@@ -148,7 +150,9 @@ impl OpEntry {
 pub fn entries() -> impl Iterator<Item = &'static OpEntry> {
     [
         conv::ENTRIES,
+        conv_transpose::ENTRIES,
         matmul::ENTRIES,
+        einsum::ENTRIES,
         activation::ENTRIES,
         pointwise::ENTRIES,
         functions::ENTRIES,

@@ -312,10 +312,10 @@ fn threshold_samples() -> Vec<Sample> {
 
 fn shrink_samples() -> Vec<Sample> {
     vec![
-        Sample::new("hard").x_in(&[3, 4], -2.0, 2.0),
+        Sample::new("hard").x_in(&[3, 4], -1.9, 1.9),
         Sample::new("soft")
-            .x_in(&[3, 4], -2.0, 2.0)
-            .attr("lambd", 0.7f32)
-            .attr("bias", 0.7f32),
+            .x_in(&[3, 4], -1.9, 1.9)
+            .attr("lambd", 0.6f32)
+            .attr("bias", 0.6f32),
     ]
 }
