@@ -11,7 +11,7 @@ use lsqc::engine::tract::TractEngine;
 use lsqc::engine::{Engine, Session, Tensors};
 use lsqc::tune::dialect;
 use lsqc_passes::analyze::INFER_TYPES;
-use lsqc_passes::ir::{Model, Tensor};
+use lsqc_passes::ir::{DType, Model, Tensor};
 use lsqc_passes::legalize::{Dialect, LEGALIZE};
 use lsqc_passes::lower::WIDEN_TO_DOUBLE;
 use lsqc_passes::onnx::{OwnOps, WriteOptions, write};
@@ -162,7 +162,7 @@ fn compare(gradients: &Tensors, slopes: &mut dyn Session, feeds: &Tensors, preci
         };
         feeds.iter().map(feed).collect()
     };
-    for (name, at) in feeds {
+    for (name, at) in feeds.iter().filter(|(_, at)| at.dtype() == DType::F32) {
         let gradient = gradients
             .get(&format!("grad/{name}"))
             .ok_or_else(|| format!("no gradient of {name}"))?;
@@ -202,8 +202,11 @@ fn compare(gradients: &Tensors, slopes: &mut dyn Session, feeds: &Tensors, preci
     Ok(())
 }
 
-/// `tensor` in a precision, with one element moved.
+/// `tensor` in a precision, with one element moved; integers stay as they are.
 fn with_moved(tensor: &Tensor, moved: Option<(usize, f64)>, precision: Precision) -> Tensor {
+    if tensor.dtype() != DType::F32 {
+        return tensor.clone();
+    }
     let mut values = tensor.to_f64().expect("samples are numbers");
     if let Some((index, by)) = moved {
         values[index] += by;

@@ -4,7 +4,7 @@ use lsqc::engine::Tensors;
 use lsqc_passes::analyze::INFER_TYPES;
 use lsqc_passes::ir::{Attribute, Graph, Model, Op, OpsetImport, Remainder, Role, Tensor, TensorType};
 use lsqc_passes::ops::OpEntry;
-use lsqc_passes::ops::sample::Sample;
+use lsqc_passes::ops::sample::{Kind, Sample};
 use lsqc_passes::pass::{NoEvaluator, PassCx, run_quietly};
 
 /// The sample's node, the loss Σ⟨r, y⟩ over the results that it weighs, and what to feed.
@@ -18,14 +18,16 @@ pub fn with_loss(entry: &OpEntry, sample: &Sample) -> Result<(Model, Tensors), S
             continue;
         };
         let (name, tensor) = (format!("x{index}"), operand.tensor.clone());
-        let value = if operand.varies {
+        let value = if operand.kind == Kind::Constant {
+            graph.add_constant(&name, tensor)
+        } else {
             let ty = TensorType::fixed(tensor.dtype(), tensor.shape());
             let input = graph.add_input(&name, Some(ty), None).map_err(|error| error.to_string())?;
-            graph[input].role = Role::Parameter;
+            if operand.kind == Kind::Varies {
+                graph[input].role = Role::Parameter;
+            }
             feeds.insert(name, tensor);
             input
-        } else {
-            graph.add_constant(&name, tensor)
         };
         inputs.push(Some(value));
     }

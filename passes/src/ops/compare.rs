@@ -1,10 +1,10 @@
 //! Comparisons, logic, rounding and choice: ops through which no gradient flows, and Where, which passes it to the branch that was chosen.
 //!
-//! Types only for OneHot, ArgMax, ArgMin, TopK, Range, NonZero and the element-wise gathers and scatters.
+//! Types only for OneHot, ArgMax, ArgMin, Range, NonZero.
 
 use super::gradient::GradCx;
 use super::sample::Sample;
-use super::shape::{held, unknown_shape};
+use super::shape::held;
 use super::{InferCx, OpEntry, broadcast, normalize_axis};
 use crate::ir::{DType, Dim, Op, Tensor, TensorType};
 
@@ -40,11 +40,8 @@ pub(super) const ENTRIES: &[OpEntry] = &[
     OpEntry::new("OneHot", infer_one_hot, "").zero_gradient(),
     OpEntry::new("ArgMax", infer_arg, "").zero_gradient(),
     OpEntry::new("ArgMin", infer_arg, "").zero_gradient(),
-    OpEntry::new("TopK", infer_top_k, NOT_WRITTEN),
     OpEntry::new("Range", infer_range, NOT_WRITTEN),
     OpEntry::new("NonZero", infer_non_zero, "").zero_gradient(),
-    OpEntry::new("ScatterElements", |cx| cx.like_first(), NOT_WRITTEN),
-    OpEntry::new("GatherElements", infer_gather_elements, NOT_WRITTEN),
 ];
 
 /// The shape that the operands broadcast to, if all of theirs are known.
@@ -142,34 +139,6 @@ fn infer_arg(cx: &InferCx) -> Types {
     cx.one(Some(DType::I64), Some(shape))
 }
 
-/// ONNX TopK, operator set 11: values and their positions; `k` is an attribute before operator set 10.
-fn infer_top_k(cx: &InferCx) -> Types {
-    let k = match cx.node.int("k") {
-        Some(k) => Some(k),
-        None => cx.ints(1).and_then(|k| k.first().copied()),
-    };
-    let shape = match cx.shape(0) {
-        None => None,
-        Some(shape) => {
-            let axis = normalize_axis(cx.node.int("axis").unwrap_or(-1), shape.len())?;
-            let mut shape = shape.to_vec();
-            if let Some(slot) = shape.get_mut(axis) {
-                *slot = k.and_then(|k| usize::try_from(k).ok()).map_or(Dim::Unknown, Dim::Known);
-            }
-            Some(shape)
-        }
-    };
-    let values = cx.dtype(0).map(|dtype| TensorType {
-        dtype,
-        shape: shape.clone(),
-    });
-    let positions = TensorType {
-        dtype: DType::I64,
-        shape,
-    };
-    Ok(vec![values, Some(positions)])
-}
-
 /// ONNX Range, operator set 11: ⌈(limit − start) / delta⌉ elements.
 fn infer_range(cx: &InferCx) -> Types {
     let first = |index| cx.ints(index).and_then(|values| values.first().copied());
@@ -189,13 +158,4 @@ fn infer_range(cx: &InferCx) -> Types {
 fn infer_non_zero(cx: &InferCx) -> Types {
     let rank = cx.shape(0).map_or(Dim::Unknown, |shape| Dim::Known(shape.len()));
     cx.one(Some(DType::I64), Some(vec![rank, Dim::Unknown]))
-}
-
-/// ONNX GatherElements, operator set 13: the shape of the indices.
-fn infer_gather_elements(cx: &InferCx) -> Types {
-    let shape = match (cx.shape(1), cx.shape(0)) {
-        (Some(indices), _) => Some(indices.to_vec()),
-        (None, data) => unknown_shape(data.map(<[Dim]>::len)),
-    };
-    cx.one(cx.dtype(0), shape)
 }

@@ -12,6 +12,7 @@ pub mod sample;
 pub mod window;
 
 mod activation;
+mod along;
 mod arithmetic;
 mod compare;
 mod constant;
@@ -20,12 +21,14 @@ mod conv_transpose;
 mod dims;
 mod einsum;
 mod functions;
+mod gather;
 mod indexing;
 mod integer;
 mod join;
 mod matmul;
 pub(crate) mod normalize;
 mod norms;
+mod pad;
 pub(crate) mod picks;
 mod pointwise;
 mod pool;
@@ -164,6 +167,8 @@ pub fn entries() -> impl Iterator<Item = &'static OpEntry> {
         shape::ENTRIES,
         constant::ENTRIES,
         indexing::ENTRIES,
+        pad::ENTRIES,
+        gather::ENTRIES,
         join::ENTRIES,
         compare::ENTRIES,
         integer::ENTRIES,

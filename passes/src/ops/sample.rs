@@ -27,8 +27,19 @@ const USUAL_OPSET: i64 = 17;
 pub struct Operand {
     /// The elements.
     pub tensor: Tensor,
-    /// Is the gradient with respect to it checked? Else it is a constant of the graph.
-    pub varies: bool,
+    /// How the graph has it.
+    pub kind: Kind,
+}
+
+/// How the graph of a sample has an operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// As an input, with respect to which the gradient is checked.
+    Varies,
+    /// As an input that has no gradient.
+    Fed,
+    /// As a constant.
+    Constant,
 }
 
 impl Sample {
@@ -64,7 +75,7 @@ impl Sample {
         });
         self.inputs.push(Some(Operand {
             tensor: Tensor::new(shape, values.collect()),
-            varies: true,
+            kind: Kind::Varies,
         }));
         self
     }
@@ -72,14 +83,27 @@ impl Sample {
     /// Adds an operand with these elements whose gradient is checked.
     #[must_use]
     pub fn values(mut self, tensor: Tensor) -> Sample {
-        self.inputs.push(Some(Operand { tensor, varies: true }));
+        self.inputs.push(Some(Operand {
+            tensor,
+            kind: Kind::Varies,
+        }));
         self
     }
 
     /// Adds a constant operand.
     #[must_use]
     pub fn constant(mut self, tensor: Tensor) -> Sample {
-        self.inputs.push(Some(Operand { tensor, varies: false }));
+        self.inputs.push(Some(Operand {
+            tensor,
+            kind: Kind::Constant,
+        }));
+        self
+    }
+
+    /// Adds an operand that is fed but has no gradient, as computed indices are.
+    #[must_use]
+    pub fn fed(mut self, tensor: Tensor) -> Sample {
+        self.inputs.push(Some(Operand { tensor, kind: Kind::Fed }));
         self
     }
 
