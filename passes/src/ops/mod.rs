@@ -14,6 +14,7 @@ pub mod window;
 mod activation;
 mod along;
 mod arithmetic;
+mod blocks;
 mod compare;
 mod constant;
 mod conv;
@@ -34,6 +35,7 @@ mod pointwise;
 mod pool;
 mod quantizer;
 mod reduce;
+mod resize;
 mod shape;
 
 use std::collections::HashMap;
@@ -169,6 +171,8 @@ pub fn entries() -> impl Iterator<Item = &'static OpEntry> {
         indexing::ENTRIES,
         pad::ENTRIES,
         gather::ENTRIES,
+        resize::ENTRIES,
+        blocks::ENTRIES,
         join::ENTRIES,
         compare::ENTRIES,
         integer::ENTRIES,
