@@ -34,9 +34,12 @@ pub(crate) mod picks;
 mod pointwise;
 mod pool;
 mod quantizer;
+mod random;
+mod recurrent;
 mod reduce;
 mod resize;
 mod shape;
+mod vision;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -175,6 +178,9 @@ pub fn entries() -> impl Iterator<Item = &'static OpEntry> {
         blocks::ENTRIES,
         join::ENTRIES,
         compare::ENTRIES,
+        random::ENTRIES,
+        recurrent::ENTRIES,
+        vision::ENTRIES,
         integer::ENTRIES,
         quantizer::ENTRIES,
     ]

@@ -115,6 +115,15 @@ fn samples_max_pool() -> Vec<Sample> {
             .attr("kernel_shape", vec![3, 3])
             .attr("strides", vec![2, 2])
             .attr("ceil_mode", 1),
+        Sample::new("one axis")
+            .x(&[2, 2, 6])
+            .attr("kernel_shape", vec![3])
+            .attr("strides", vec![2])
+            .attr("pads", vec![0, 1]),
+        Sample::new("three axes")
+            .x(&[1, 1, 4, 3, 4])
+            .attr("kernel_shape", vec![2, 2, 2])
+            .attr("strides", vec![2, 1, 2]),
     ]
 }
 
@@ -153,6 +162,15 @@ fn samples_average_pool() -> Vec<Sample> {
             .attr("kernel_shape", vec![3, 3])
             .attr("strides", vec![2, 2])
             .attr("ceil_mode", 1),
+        Sample::new("one axis")
+            .x(&[2, 2, 6])
+            .attr("kernel_shape", vec![3])
+            .attr("strides", vec![2])
+            .attr("pads", vec![0, 1]),
+        Sample::new("three axes")
+            .x(&[1, 1, 4, 3, 4])
+            .attr("kernel_shape", vec![2, 2, 2])
+            .attr("strides", vec![2, 1, 2]),
     ]
 }
 
