@@ -41,11 +41,18 @@ const TOLERANCE_IN_SINGLE: f64 = 3e-4;
 /// precision inside: their slopes are taken in single precision.
 const IN_SINGLE: &[&str] = &[
     "Celu",
+    "ConvTranspose",
     "Elu",
     "Erf",
     "Gelu",
+    "GlobalLpPool",
+    "GroupNormalization",
     "HardSigmoid",
     "HardSwish",
+    "InstanceNormalization",
+    "LRN",
+    "MeanVarianceNormalization",
+    "Resize",
     "Selu",
     "Shrink",
     "Softplus",
@@ -58,6 +65,19 @@ const IN_SINGLE: &[&str] = &[
 const BEYOND_TRACT: &[(&str, &str, &str)] = &[
     ("MatMul", "vectors", "no product of two vectors"),
     ("Celu", "an α of its own", "its Celu is another function where α is not 1"),
+    ("Einsum", "...ij,...jk->...ik", "no extents of 1 that are broadcast"),
+    (
+        "GatherND",
+        "elements, one twice, one from the back",
+        "no indices from the back",
+    ),
+    ("GlobalLpPool", "Euclidean", "it averages where it should add up"),
+    ("GlobalLpPool", "cubes, two axes", "it averages where it should add up"),
+    ("Mean", "with a scalar", "no operands of different ranks"),
+    ("Pad", "a value that is trained", "no value that is computed"),
+    ("Pad", "cropped at one end", "no pads that crop"),
+    ("Pad", "wrapped", "no mode wrap"),
+    ("ReverseSequence", "a batch of two lengths", "no such op"),
     ("Swish", "an α of its own", "its Swish is another function where α is not 1"),
 ];
 

@@ -68,9 +68,18 @@ struct At {
     axes: Vec<usize>,
     /// K, the elements to each result.
     count: usize,
-    /// y and dy, with the reduced axes kept: they broadcast against x.
+    /// The shape of y with the reduced axes kept, which broadcasts against x.
+    kept: Vec<usize>,
     y: ValueId,
+    /// In that shape.
     dy: ValueId,
+}
+
+impl At {
+    /// y in the shape that broadcasts against x.
+    fn kept_y(&self, b: &mut Build) -> ValueId {
+        b.reshape(self.y, &self.kept)
+    }
 }
 
 /// ∂x by `rule`, which may leave it broadcast over the reduced axes.
@@ -98,12 +107,13 @@ fn by_rule(cx: &mut GradCx, rule: fn(&mut Build, &At) -> Result<ValueId, String>
         let extents = || shape.iter().copied().enumerate();
         let kept: Vec<usize> = extents().map(|(axis, n)| if axes.contains(&axis) { 1 } else { n }).collect();
         let count = extents().filter(|(axis, _)| axes.contains(axis)).map(|(_, n)| n).product();
-        let (y, dy) = (build.reshape(y, &kept), build.reshape(dy, &kept));
+        let dy = build.reshape(dy, &kept);
         let at = At {
             x,
             shape: shape.clone(),
             axes,
             count,
+            kept,
             y,
             dy,
         };
@@ -135,24 +145,28 @@ fn l2(b: &mut Build, at: &At) -> Result<ValueId, String> {
     // Far under any norm that single precision tells from 0; with y = 0 every x is 0, and so is the quotient.
     const TINY: f32 = 1e-30;
     let tiny = b.scalar(TINY);
-    let norm = b.binary("Max", at.y, tiny);
+    let y = at.kept_y(b);
+    let norm = b.binary("Max", y, tiny);
     let share = b.div(at.dy, norm);
     Ok(b.mul(share, at.x))
 }
 
 fn log_sum(b: &mut Build, at: &At) -> Result<ValueId, String> {
-    let sum = b.unary("Exp", at.y);
+    let y = at.kept_y(b);
+    let sum = b.unary("Exp", y);
     Ok(b.div(at.dy, sum))
 }
 
 fn log_sum_exp(b: &mut Build, at: &At) -> Result<ValueId, String> {
-    let distance = b.sub(at.x, at.y);
+    let y = at.kept_y(b);
+    let distance = b.sub(at.x, y);
     let share = b.unary("Exp", distance);
     Ok(b.mul(at.dy, share))
 }
 
 fn extreme(b: &mut Build, at: &At) -> Result<ValueId, String> {
-    let mask = b.binary("Equal", at.x, at.y);
+    let y = at.kept_y(b);
+    let mask = b.binary("Equal", at.x, y);
     let mask = b.cast(mask, DType::F32);
     let axes = as_i64(&at.axes);
     if axes.is_empty() {
