@@ -159,7 +159,7 @@ fn docs(name: &str) -> PathBuf {
 }
 
 /// Each schema that is committed: its file, what it describes, and the page that names every field.
-fn schemas() -> [(&'static str, Value, &'static str); 6] {
+fn schemas() -> [(&'static str, Value, &'static str); 7] {
     [
         (
             "manifest.schema.json",

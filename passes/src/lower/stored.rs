@@ -8,7 +8,7 @@
 use super::snap_biases::integer_bias;
 use super::{Fixed, Form, label};
 use crate::analyze::Weighted;
-use crate::ir::{Attribute, DType, Graph, NodeId, Op, Tensor, TensorType};
+use crate::ir::{Attribute, DType, Graph, NodeId, Op, Tensor, TensorType, ValueId};
 use crate::target::BiasForm;
 
 /// Replaces the fake quantizer of a constant by the levels and what takes them to floats again.
@@ -43,7 +43,7 @@ pub(super) fn lower_weight(graph: &mut Graph, id: NodeId, fixed: &Fixed, form: F
         label(graph, &name, &[levels]);
     }
     let scale = graph.add_constant(&format!("{name}/scale"), Tensor::new(&scale_shape, scales));
-    let zero_point = graph.add_constant(&format!("{name}/zero_point"), Tensor::full(&scale_shape, 0i8));
+    let zero_point = zeros(graph, &name, Tensor::full(&scale_shape, 0i8));
     let attributes = fixed
         .quantizer
         .axis
@@ -60,6 +60,16 @@ pub(super) fn lower_weight(graph: &mut Graph, id: NodeId, fixed: &Fixed, form: F
         graph.remove_source(old);
     }
     Ok(())
+}
+
+/// The zero points of a weight or bias. Layers with as many channels have the same ones: beside packed weights they would add up.
+fn zeros(graph: &mut Graph, name: &str, zeros: Tensor) -> ValueId {
+    let &[channels] = zeros.shape() else {
+        return graph.add_constant(&format!("{name}/zero_point"), zeros);
+    };
+    let shared = format!("zero_point/{}x{channels}", zeros.dtype());
+    let present = graph.find(&shared).filter(|&value| graph[value].constant() == Some(&zeros));
+    present.unwrap_or_else(|| graph.add_constant(&shared, zeros))
 }
 
 /// Levels of `bits` bits each, the first in the lowest bits of a byte.
@@ -94,7 +104,7 @@ pub(super) fn lower_bias(graph: &mut Graph, op: Weighted, form: Form) -> Result<
     };
     let levels = graph.add_constant(&format!("{name}/int32"), Tensor::vector(bias.levels));
     let scale = graph.add_constant(&format!("{name}/scale"), Tensor::new(&scale_shape, bias.scales));
-    let zero_point = graph.add_constant(&format!("{name}/zero_point"), Tensor::full(&scale_shape, 0i32));
+    let zero_point = zeros(graph, &name, Tensor::full(&scale_shape, 0i32));
     let attributes = if scale_shape.is_empty() {
         vec![]
     } else {
