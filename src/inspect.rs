@@ -12,30 +12,38 @@ use lsqc_passes::analyze::{InputShapes, fold_of, weighted};
 use lsqc_passes::ir::{Dim, Graph, Model, Node, NodeId, Role, Tensor, TensorType, ValueId};
 use lsqc_passes::ops::{self, Gradient, Quant, Quantizer};
 use lsqc_passes::pipelines;
-use lsqc_passes::quantize::{Layer, Sites};
+use lsqc_passes::quantize::{self, Layer, Sites};
+use lsqc_passes::target::Target;
 use lsqc_passes::train::{Loss, LossPlan};
 
 use crate::compiler::Compiler;
 use crate::config::{LossChoice, Placement, Quantization};
+use crate::confirm;
 use crate::data::{Dataset, FileDigest, Synthetic};
-use crate::engine::{LoadOptions, TractEngine};
+use crate::engine::{Engine, LoadOptions, TractEngine};
 use crate::model_file::{self, ModelFile};
 use crate::report::{
-    self, BatchNormFold, Extent, GradientReach, InspectedLayer, Inspection, JoinLayer, MultiplyAdds, Note, OpCount, Port,
-    QuantizedAlready, Tool, Unquantized,
+    self, BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, Inspection, JoinLayer, MultiplyAdds, Note, OpCount,
+    Port, QuantizedAlready, Tool, Unquantized,
 };
 use crate::run::{fixed_batch, model_inputs, place, plain, refuse_fixed_batch};
 use crate::shapes;
 use crate::summary;
+use crate::terminal::Terminal;
 
 /// What passes begin a note with where something stays in floats.
 const STAYS: &str = "stays in floats: ";
 
-/// Looks at the model of `asked`; `loss` is what training would minimise.
+/// Looks at the model of `asked`; `loss` is what training would minimise. With an engine to confirm, what it makes of the layers is compared.
 ///
 /// # Errors
 /// Bad input where the model cannot be read; usage for patterns that match nothing.
-pub fn inspect(asked: &Quantization, loss: LossChoice, compiler: &mut Compiler) -> Result<Inspection> {
+pub fn inspect(
+    asked: &Quantization,
+    loss: LossChoice,
+    confirming: Option<(&dyn Engine, &Terminal)>,
+    compiler: &mut Compiler,
+) -> Result<Inspection> {
     let ModelFile { model, warnings, bytes } = model_file::read(&asked.model)?;
     let mut inspection = Inspection {
         schema_version: report::SCHEMA_VERSION,
@@ -48,7 +56,9 @@ pub fn inspect(asked: &Quantization, loss: LossChoice, compiler: &mut Compiler) 
         quantized_already: quantized_already(&model),
         refusal: None,
         bits: asked.bits.to_string(),
+        target: asked.deployment.target.name.to_owned(),
         placement: asked.deployment.placement.to_string(),
+        confirmation: None,
         layers: Vec::new(),
         joins: Vec::new(),
         not_quantized: Vec::new(),
@@ -91,10 +101,23 @@ pub fn inspect(asked: &Quantization, loss: LossChoice, compiler: &mut Compiler) 
         initial: &initial.graph,
         sites: &sites,
         placement: asked.deployment.placement,
+        target: asked.deployment.target,
         work: &work,
         reach: reach.as_ref().ok(),
     };
     inspection.layers = sites.layers.iter().filter_map(|layer| found.layer(layer)).collect();
+    if let (Some((engine, terminal)), None) = (confirming, &inspection.refusal) {
+        let floats = confirm::float_layers(asked, (&float, &initial, &sites), engine, compiler, terminal)?;
+        let differ = inspection
+            .layers
+            .iter()
+            .filter(|layer| layer.integers == floats.contains(&layer.name));
+        inspection.confirmation = Some(Confirmation {
+            engine: engine.version(),
+            integer_layers: (sites.layers.len() - floats.len()) as u64,
+            differ: differ.map(|layer| layer.name.clone()).collect(),
+        });
+    }
     inspection.joins = found.joins();
     inspection.not_quantized = found.not_quantized(compiler);
     inspection.batch_norms = found.batch_norms();
@@ -335,6 +358,7 @@ struct Found<'a> {
     initial: &'a Graph,
     sites: &'a Sites,
     placement: Placement,
+    target: &'static Target,
     work: &'a BTreeMap<String, Option<u64>>,
     reach: Option<&'a Reach>,
 }
@@ -359,6 +383,13 @@ impl Found<'_> {
         let weight = stored(op.weight)?;
         let bias = op.bias_index.and_then(|index| stored(self.float[id].input(index)?));
         let bits = |bits: u32| u8::try_from(bits).unwrap_or(u8::MAX);
+        let mut placed = self
+            .initial
+            .nodes()
+            .filter(|(_, node)| node.label(self.initial) == layer.name);
+        let float_reason = placed
+            .next()
+            .and_then(|(id, _)| quantize::fits(self.initial, id, self.target).err());
         Some(InspectedLayer {
             name: layer.name.clone(),
             op: layer.op.clone(),
@@ -370,6 +401,8 @@ impl Found<'_> {
             parameters: (weight.len() + bias.map_or(0, Tensor::len)) as u64,
             multiply_adds: self.work.get(&layer.name).copied().flatten(),
             gradient: self.gradient(id),
+            integers: float_reason.is_none(),
+            float_reason,
         })
     }
 

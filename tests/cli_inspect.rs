@@ -197,3 +197,56 @@ fn inspect_refuses() {
         &["lsqc.toml", "/no/*", "matches no layer", "conv"],
     );
 }
+
+/// The layers of a network with a residual addition that run in integers, and why the others do not.
+fn fits(flags: &str) -> Vec<(String, Option<String>)> {
+    let read = |name: &str| fs::read_to_string(Path::new(ROOT).join("tests/data").join(name)).unwrap();
+    let folder = folder(&[("model.onnxtxt", read("preact.onnxtxt").as_bytes())]);
+    let found = json(folder.path(), &format!("inspect model.onnxtxt --bits 4 {flags}"));
+    let layers = found["layers"].as_array().unwrap().iter();
+    layers
+        .map(|layer| {
+            let reason = layer["float_reason"].as_str().map(str::to_owned);
+            assert_eq!(layer["integers"].as_bool().unwrap(), reason.is_none());
+            (layer["name"].as_str().unwrap().to_owned(), reason)
+        })
+        .collect()
+}
+
+#[test]
+fn what_runs_in_floats_is_said_with_its_reason() {
+    let paper = fits("--placement paper");
+    let floats: Vec<_> = paper.iter().filter_map(|(_, reason)| reason.as_deref()).collect();
+    assert!(
+        floats
+            .iter()
+            .any(|reason| reason.contains("(Add) takes its result in floats")),
+        "{floats:?}"
+    );
+    assert!(
+        fits("--target openvino").iter().all(|(_, reason)| reason.is_none()),
+        "OpenVINO takes floats from convolutions"
+    );
+}
+
+/// ONNX Runtime's own graph has in integers what `inspect` says.
+#[test]
+fn the_runtime_confirms() {
+    if common::ort().is_none() {
+        return;
+    }
+    let read = |name: &str| fs::read_to_string(Path::new(ROOT).join("tests/data").join(name)).unwrap();
+    for model in ["preact.onnxtxt", "gammas.onnxtxt"] {
+        let folder = folder(&[("model.onnxtxt", read(model).as_bytes())]);
+        for placement in ["q8", "shared", "paper"] {
+            let found = json(
+                folder.path(),
+                &format!("inspect model.onnxtxt --bits 4 --placement {placement} --confirm"),
+            );
+            let layers = found["layers"].as_array().unwrap();
+            let integers = layers.iter().filter(|layer| layer["integers"] == true).count();
+            assert_eq!(found["confirmation"]["integer_layers"], integers, "{model} {placement}");
+            assert_eq!(found["confirmation"]["differ"], Value::Array(vec![]), "{model} {placement}");
+        }
+    }
+}

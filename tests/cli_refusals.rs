@@ -234,3 +234,86 @@ fn help_has_examples() {
     assert!(text.contains("Exit codes") && text.contains("quantize"), "{text}");
     assert_eq!(lsqc(folder.path(), "").status.code(), Some(2));
 }
+
+#[test]
+fn what_a_target_does_not_have() {
+    let plain = folder(None);
+    let cases: &[(&str, &[&str])] = &[
+        ("--target cuda", &["cuda", "tensorrt", "openvino"]),
+        (
+            "--target tensorrt --placement q8",
+            &["\"q8\" is not for TensorRT", "leave it out", "shortcut, paper"],
+        ),
+        (
+            "--target tensorrt --bits w8a8u",
+            &[
+                "w8a8u",
+                "TensorRT has no unsigned levels of more than 7 bits",
+                "w8a8s",
+                "w8a7u",
+            ],
+        ),
+        (
+            "--bits 2 --storage packed --opset 21",
+            &["int2", "needs operator set 25, not 21", "--opset 25", "--storage int4"],
+        ),
+        (
+            "--bits 4 --storage packed --opset 13",
+            &["int4", "operator set 21, not 13", "--opset 21", "--storage int8"],
+        ),
+        (
+            "--bits 4 --storage packed --runtime-min 1.16",
+            &[
+                "int4",
+                "ONNX Runtime 1.16 does not load",
+                "--runtime-min 1.23",
+                "--storage auto",
+            ],
+        ),
+        ("--bits 8 --storage packed", &["4 bits and less", "no layer has so few"]),
+        (
+            "--bits 4 --storage packed --target openvino",
+            &["OpenVINO is not known to run weights of int4", "leave --storage out"],
+        ),
+        ("--runtime-min new", &["--runtime-min", "\"new\" is no version", "1.23"]),
+        ("--opset 12", &["operator set is 12", "13 to 25"]),
+        ("--opset 26", &["operator set is 26", "13 to 25"]),
+    ];
+    for (flags, parts) in cases {
+        refuses(&plain, &format!("quantize model.onnx {flags}"), 2, parts);
+    }
+    let ruled = folder(Some(
+        "[quantize]\ntarget = \"tensorrt\"\nbits = 4\nlayers = { \"/fc/*\" = \"w8a8u\" }\n",
+    ));
+    refuses(
+        &ruled,
+        "quantize model.onnx",
+        2,
+        &["the layers \"/fc/*\" are to take w8a8u", "TensorRT has no unsigned levels"],
+    );
+}
+
+#[test]
+fn a_hand_over_folder_that_would_overwrite() {
+    let folder = folder(None);
+    refuses(
+        &folder,
+        "quantize model.onnx --deploy .",
+        2,
+        &["model.onnx", "--deploy", "choose another folder"],
+    );
+    refuses(&folder, "quantize model.onnx --deploy out -o out/model.onnx", 2, &["out"]);
+    refuses(&folder, "quantize model.onnx --deploy model.onnx", 2, &["model.onnx"]);
+}
+
+#[test]
+fn confirming_without_a_runtime_to_ask() {
+    let folder = folder(None);
+    refuses(
+        &folder,
+        "inspect model.onnx --target openvino --confirm",
+        2,
+        &["--confirm asks ONNX Runtime", "OpenVINO", "leave --confirm out"],
+    );
+    refuses(&folder, "inspect model.onnx --ort-lib x.so", 2, &["--confirm"]);
+}

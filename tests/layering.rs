@@ -25,6 +25,7 @@ const COMPILER: &[(&str, &[&str])] = &[
         "pipelines",
         &["pass", "analyze", "simplify", "quantize", "train", "legalize", "lower"],
     ),
+    ("check", &["ir", "ops", "analyze", "target", "pipelines"]),
 ];
 
 /// Modules of `lsqc` that may use these alone: modules of `lsqc`, then modules of `lsqc-passes`. Those not listed are free.

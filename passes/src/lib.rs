@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod analyze;
+pub mod check;
 pub mod ir;
 pub mod legalize;
 pub mod lower;

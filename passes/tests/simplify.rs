@@ -433,7 +433,7 @@ fn attributes_become_operands() {
             q = ScatterElements (p, p, p)
             r = BatchNormalization <spatial = 1> (q, q, q, q, q)
         }"), @r#"
-    g (float[1,2,4] x) => (r)
+    g (float[1,2,4] x) => (float[1,1] r)
       int64[1] "b/axes" = {0},
       float "c/min" = {0.0},
       float "c/max" = {6.0},

@@ -222,6 +222,13 @@ fn a_path_through_an_op_without_a_rule_is_noted() {
     Mul -> a (Mul): 'p' is not trained: no gradient reaches it
     "#);
     assert_eq!(names(&model, model.graph.outputs()), ["loss"]);
+    let (_, notes) = differentiate(
+        "g (float[2,2] x, float[2] p = {1, 2}) => (loss) { a = Mul (x, p)  b = Einsum <equation = \"ii->i\"> (a)  loss = ReduceSum <keepdims = 0> (b) }",
+    );
+    assert_snapshot!(notes, @"
+    Einsum -> b (Einsum): gradients stop here: the gradient of a diagonal is not written
+    Mul -> a (Mul): 'p' is not trained: no gradient reaches it
+    ");
     let mut plain = parse(TWO_USES).unwrap();
     let error = run_on(&[&DIFFERENTIATE], &mut PassCx::new(&NoEvaluator), &mut plain).unwrap_err();
     assert_eq!(error, "there is no loss to differentiate");

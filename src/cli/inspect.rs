@@ -7,7 +7,9 @@ use clap::{ArgAction, Args};
 
 use super::details;
 use crate::compiler::Compiler;
-use crate::config::{MessageFlags, QuantizeFlags, Settings, check_model};
+use crate::config::{EngineFlags, MessageFlags, Quantization, QuantizeFlags, Settings, check_model};
+use crate::engine::{self, Selected};
+use crate::failure::{Failure, Kind};
 use crate::inspect::inspect;
 use crate::report;
 use crate::terminal::{self, Terminal};
@@ -16,6 +18,8 @@ const EXAMPLES: &str = "\
 Examples:
   lsqc inspect model.onnx --bits 3
       layers with their bits and multiply-adds, what stays in floats and why, which BatchNorms fold
+  lsqc inspect model.onnx --bits 4 --confirm
+      also asks ONNX Runtime which layers it computes in integers
   lsqc inspect model.onnx --bits w4a8 --placement paper --json
       the same as JSON (docs/inspect.schema.json)";
 
@@ -32,6 +36,12 @@ pub struct InspectArgs {
     /// Settings [default: lsqc.toml beside the model, if it is there]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Ask the target's runtime which layers it computes in integers, by its own optimised graph; for the target ort
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub confirm: bool,
+    /// The ONNX Runtime library to confirm with [default: ORT_DYLIB_PATH, the Python environment's, the system's]
+    #[arg(long, value_name = "FILE", requires = "confirm")]
+    pub ort_lib: Option<PathBuf>,
     /// Print JSON
     #[arg(long, action = ArgAction::SetTrue)]
     pub json: bool,
@@ -53,7 +63,10 @@ pub fn run(args: &InspectArgs) -> Result<()> {
         ..Compiler::default()
     };
     let (loss, _) = settings.training();
-    let inspection = inspect(&settings.quantization(&args.quantize)?, loss, &mut compiler)?;
+    let asked = settings.quantization(&args.quantize)?;
+    let engine = confirming(args, &asked, &settings)?;
+    let with = engine.as_ref().map(|engine| (engine.engine.as_ref(), &terminal));
+    let inspection = inspect(&asked, loss, with, &mut compiler)?;
     details(&compiler, &terminal);
     for warning in &inspection.warnings {
         terminal.warn(warning);
@@ -63,5 +76,35 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     } else {
         inspection.render()
     };
-    Ok(terminal::print(&text)?)
+    terminal::print(&text)?;
+    match inspection.confirmation.map(|confirmed| confirmed.differ) {
+        Some(layers) if !layers.is_empty() => Err(Failure::new(
+            Kind::Gate,
+            format!("the runtime does not compute as said above: {}", layers.join(", ")),
+        )
+        .help("this is a defect of lsqc, or a version of the runtime that lsqc does not know: please report it with the model")
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// The runtime to confirm with, where one is asked for.
+fn confirming(args: &InspectArgs, asked: &Quantization, settings: &Settings) -> Result<Option<Selected>> {
+    if !args.confirm {
+        return Ok(None);
+    }
+    let target = asked.deployment.target;
+    if target.name != "ort" {
+        return Err(
+            Failure::usage(format!("--confirm asks ONNX Runtime, and the model is for {}", target.title))
+                .help("leave --confirm out: `lsqc quantize --target … --deploy DIR` writes an example to look at it there")
+                .into(),
+        );
+    }
+    let flags = EngineFlags {
+        ort_lib: args.ort_lib.clone(),
+        ..EngineFlags::default()
+    };
+    let library = settings.engine(&flags).ort_lib;
+    engine::select(engine::EngineChoice::Ort, library.as_deref()).map(Some)
 }

@@ -2,6 +2,7 @@
 
 mod alike;
 pub mod bench;
+pub mod check;
 pub mod completions;
 pub mod data;
 pub mod engines;
@@ -46,6 +47,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Show what quantize would do with a model, and what not and why; nothing is run or written
     Inspect(inspect::InspectArgs),
+    /// Check a quantized file, by lsqc or by another tool, for what a runtime would not run as it is meant
+    Check(check::CheckArgs),
     /// Time inference and a training step on each engine
     Bench(bench::BenchArgs),
     /// Show training samples as a model gets them
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Quantize(args) => quantize::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Data(args) => data::run(&args),
         Command::Engines(args) => engines::run(&args),

@@ -13,6 +13,7 @@ use super::{Purpose, choose_engine, details, say_data};
 use crate::compiler::{Compiler, serialize};
 use crate::config::{Flags, Plan};
 use crate::data::FileDigest;
+use crate::deploy;
 use crate::failure::{Classify, Failure, Kind};
 use crate::output::Staged;
 use crate::report::{GateOutcome, Output, OutputRole, render};
@@ -29,6 +30,8 @@ Examples:
       fails with exit code 3 if more than 1 point of top-1 is lost
   lsqc quantize model.onnx --data images.idx3.gz,labels.idx1.gz --epochs 0
       calibrates only
+  lsqc quantize model.onnx --bits 4 --target openvino --per-channel --deploy handover/
+      for OpenVINO, with a folder for those who deploy it
   lsqc quantize model.onnx --bits 2 --emit-step step/ --emit-gradients
       also writes the training step as an ONNX graph";
 
@@ -85,12 +88,23 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
         warnings,
         elapsed: start.elapsed(),
     };
-    let report = summary::report(frame, &outcome);
+    let mut report = summary::report(frame, &outcome);
+    if let (Some(folder), Some(sample)) = (&plan.outputs.deploy, &outcome.sample) {
+        let model = serialize(&signed(&plan, &outcome, &outcome.lowered)?, OwnOps::Refuse)?;
+        let files = deploy::stage(folder, (&plan, &engine), (&outcome, sample), &report, &model, &mut staged)?;
+        report.outputs.extend(files.iter().map(|(path, bytes)| Output {
+            role: OutputRole::Deployment,
+            file: summary::file(&FileDigest::of(path, bytes)),
+        }));
+    }
     staged.file(&plan.outputs.report, report.to_json()?.as_bytes())?;
     staged.commit()?;
 
     terminal.note(render(&report));
-    for path in [&plan.outputs.model, &plan.outputs.report] {
+    for path in [&plan.outputs.model, &plan.outputs.report]
+        .into_iter()
+        .chain(&plan.outputs.deploy)
+    {
         terminal.note(format!("wrote {}", path.display()));
     }
     match &report.gate {
@@ -151,6 +165,7 @@ fn signed(plan: &Plan, outcome: &Outcome, model: &Model) -> Result<Model> {
     model.ir_version = pipelines::lowest_ir_version(model.opset()).unwrap_or(model.ir_version);
     model.set_metadata("lsqc.version", env!("CARGO_PKG_VERSION"));
     model.set_metadata("lsqc.bits", &plan.bits.to_string());
+    model.set_metadata("lsqc.target", plan.deployment.target.name);
     model.set_metadata("lsqc.placement", &plan.deployment.placement.to_string());
     if outcome.data.origin == crate::data::Origin::Synthetic {
         model.set_metadata("lsqc.warning", "calibrated and trained on noise: not to be trusted");

@@ -182,6 +182,9 @@ pub struct Flags {
     /// Also write the training-step graph and step.json, which says what its inputs and outputs are
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub emit_step: Option<PathBuf>,
+    /// Also write a folder for those who deploy the model: the model, a manifest, a sample and a runnable example for its runtime
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub deploy: Option<PathBuf>,
     /// The training-step graph also gives gradients
     #[arg(long, action = ArgAction::SetTrue, help_heading = "Output", requires = "emit_step")]
     pub emit_gradients: bool,

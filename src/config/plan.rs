@@ -22,6 +22,17 @@ use crate::terminal::Manner;
 
 const DEFAULT_EPOCHS: u32 = 3;
 pub(super) const DEFAULT_BATCH: usize = 128;
+/// The files of a folder of `--emit-step`.
+const STEP_FILES: &[&str] = &["step.onnx", "step.json", "state.npz"];
+/// The files of a folder of `--deploy`.
+pub const DEPLOY_FILES: &[&str] = &[
+    "model.onnx",
+    "manifest.json",
+    "sample.npz",
+    "example.py",
+    "runtime.py",
+    "requirements.txt",
+];
 const DEFAULT_PROOF_IMAGES: usize = 256;
 
 /// What one run does.
@@ -142,6 +153,8 @@ pub struct Outputs {
     pub fakequant: Option<PathBuf>,
     /// The training-step graph.
     pub step: Option<StepOutput>,
+    /// The hand-over folder; made if it is not there.
+    pub deploy: Option<PathBuf>,
 }
 
 /// Where the training-step graph goes.
@@ -314,6 +327,7 @@ fn outputs(flags: &Flags, bits: Bits) -> Result<Outputs> {
         report: flags.report.clone().unwrap_or_else(|| model.with_extension("report.json")),
         model,
         fakequant: flags.emit_fakequant.clone(),
+        deploy: flags.deploy.clone(),
         step: flags.emit_step.clone().map(|folder| StepOutput {
             folder,
             gradients: if flags.emit_gradients {
@@ -340,14 +354,16 @@ fn outputs(flags: &Flags, bits: Bits) -> Result<Outputs> {
                 .into());
         }
     }
-    if let Some(step) = &outputs.step {
-        output::check_directory(&step.folder)?;
-        // Its files have names of their own there.
-        let taken = ["step.onnx", "step.json", "state.npz"].map(|name| step.folder.join(name));
-        let inside = |file: &PathBuf| taken.iter().any(|taken| output::is_same_file(taken, file));
-        if let Some(file) = files.iter().find(|file| inside(file)) {
+    // The files of a folder have names of their own there.
+    let step = outputs.step.as_ref().map(|step| (&step.folder, "--emit-step", STEP_FILES));
+    let deploy = outputs.deploy.as_ref().map(|folder| (folder, "--deploy", DEPLOY_FILES));
+    for (folder, flag, names) in [step, deploy].into_iter().flatten() {
+        output::check_directory(folder)?;
+        let inside = |file: &PathBuf| names.iter().any(|name| output::is_same_file(&folder.join(name), file));
+        let inputs = std::iter::once(&flags.model);
+        if let Some(file) = files.iter().copied().chain(inputs).find(|file| inside(file)) {
             let message = format!(
-                "output {} lies in the folder of --emit-step, under a name that is taken there",
+                "{} lies in the folder of {flag}, under a name that is taken there",
                 file.display()
             );
             return Err(Failure::usage(message).help("choose another folder for one").into());

@@ -31,6 +31,8 @@ part! {
         refusal: Option<String>,
         /// Bits of weights and activations where no rule says otherwise, such as w3a3.
         bits: String,
+        /// The runtime that it is for: ort, openvino, tensorrt or portable.
+        target: String,
         /// Where quantizers stand at residual additions: q8, shared, shortcut or paper.
         placement: String,
         /// The layers that would be quantized, in the order of the graph.
@@ -45,6 +47,8 @@ part! {
         multiply_adds: MultiplyAdds,
         /// Why it is not known whether gradients reach the layers; null where it is.
         gradients_unknown: Option<String>,
+        /// What the runtime's own graph has; null where it was not asked for.
+        confirmation: Option<Confirmation>,
         /// What passes had to say besides.
         notes: Vec<Note>,
     }
@@ -120,6 +124,22 @@ part! {
         multiply_adds: Option<u64>,
         /// Whether training reaches it; null where that is not known.
         gradient: Option<GradientReach>,
+        /// Whether the target computes it in integers.
+        integers: bool,
+        /// Why it does not.
+        float_reason: Option<String>,
+    }
+}
+
+part! {
+    /// What the runtime's own graph has.
+    Confirmation {
+        /// The runtime that was asked.
+        engine: String,
+        /// The quantized layers that it computes in integers.
+        integer_layers: u64,
+        /// Layers of which something else is said above.
+        differ: Vec<String>,
     }
 }
 
@@ -208,8 +228,13 @@ impl Inspection {
             writeln!(text, "lsqc quantize would refuse it: {refusal}")?;
         }
         if !self.layers.is_empty() {
-            writeln!(text, "quantized, {} with placement {}:", self.bits, self.placement)?;
+            writeln!(
+                text,
+                "quantized for {}, {} with placement {}:",
+                self.target, self.bits, self.placement
+            )?;
             writeln!(text, "{}", self.table())?;
+            self.write_fit(text)?;
         }
         self.write_joins(text)?;
         self.write_floats(text)?;
@@ -243,7 +268,7 @@ impl Inspection {
     fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::UTF8_BORDERS_ONLY);
-        table.set_header(["layer", "op", "bits", "weight", "parameters", "multiply-adds"]);
+        table.set_header(["layer", "op", "bits", "weight", "parameters", "multiply-adds", "runs in"]);
         for layer in &self.layers {
             let shape: Vec<String> = layer.weight_shape.iter().map(u64::to_string).collect();
             table.add_row([
@@ -253,12 +278,34 @@ impl Inspection {
                 shape.join("×"),
                 layer.parameters.to_string(),
                 layer.multiply_adds.map_or_else(|| "unknown".to_owned(), scaled),
+                if layer.integers { "integers" } else { "floats" }.to_owned(),
             ]);
         }
         for column in table.column_iter_mut().skip(3) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         table
+    }
+
+    /// Which quantized layers run in integers, and what the runtime says of it.
+    fn write_fit(&self, text: &mut String) -> std::fmt::Result {
+        let integer = self.layers.iter().filter(|layer| layer.integers).count();
+        writeln!(text, "in integers: {integer} of {} layers", self.layers.len())?;
+        for layer in &self.layers {
+            if let Some(reason) = &layer.float_reason {
+                writeln!(text, "  in floats: {}: {reason}", layer.name)?;
+            }
+        }
+        let Some(confirmed) = &self.confirmation else { return Ok(()) };
+        write!(
+            text,
+            "confirmed by {}: {} in integers",
+            confirmed.engine, confirmed.integer_layers
+        )?;
+        match confirmed.differ.as_slice() {
+            [] => writeln!(text),
+            names => writeln!(text, "; it differs at {}", names.join(", ")),
+        }
     }
 
     fn write_joins(&self, text: &mut String) -> std::fmt::Result {

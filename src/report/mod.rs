@@ -9,24 +9,28 @@
 mod macros;
 
 mod bench;
+mod check;
 mod data;
 mod engines;
 mod eval;
 mod inspect;
 mod layer;
+mod manifest;
 mod run;
 mod stats;
 mod table;
 
 pub use bench::{Bench, BenchRow, EngineBench, Measured};
+pub use check::{CheckFinding, Checked};
 pub use data::{ClassCount, DATA_SCHEMA_VERSION, DataReport, InputSummary};
 pub use engines::{EngineEntry, Engines, OtherLibrary};
 pub use eval::{Evaluated, Evaluation, OutputAgreement, OutputDifference, PreprocessingSource};
 pub use inspect::{
-    BatchNormFold, Extent, GradientReach, InspectedLayer, Inspection, JoinLayer, MultiplyAdds, OpCount, Port, QuantizedAlready,
-    Unquantized,
+    BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, Inspection, JoinLayer, MultiplyAdds, OpCount, Port,
+    QuantizedAlready, Unquantized,
 };
 pub use layer::{Layer, LayerProof, Note, Proof, Site, TensorReport};
+pub use manifest::{Manifest, ManifestLayer, ManifestPort};
 pub use run::{
     Data, DataOrigin, Engine, File, Gate, GateOutcome, LossPoint, Oscillating, Output, OutputRole, Phase, Requires, Settings,
     Sizes, Status, TestSet, Timing, Tool, Training,

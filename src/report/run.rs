@@ -54,6 +54,8 @@ word! {
         FakeQuantized,
         /// Part of the training-step graph.
         Step,
+        /// Part of the hand-over folder.
+        Deployment,
     }
 }
 

@@ -159,8 +159,13 @@ fn docs(name: &str) -> PathBuf {
 }
 
 /// Each schema that is committed: its file, what it describes, and the page that names every field.
-fn schemas() -> [(&'static str, Value, &'static str); 5] {
+fn schemas() -> [(&'static str, Value, &'static str); 6] {
     [
+        (
+            "manifest.schema.json",
+            schemars::schema_for!(Manifest).to_value(),
+            "report.md",
+        ),
         ("report.schema.json", schemars::schema_for!(Report).to_value(), "report.md"),
         (
             "eval.schema.json",
@@ -172,6 +177,7 @@ fn schemas() -> [(&'static str, Value, &'static str); 5] {
             schemars::schema_for!(Inspection).to_value(),
             "commands.md",
         ),
+        ("check.schema.json", schemars::schema_for!(Checked).to_value(), "commands.md"),
         ("bench.schema.json", schemars::schema_for!(Bench).to_value(), "commands.md"),
         (
             "engines.schema.json",

@@ -14,7 +14,7 @@ use lsqc_passes::quantize::Sites;
 use lsqc_passes::simplify::{TargetOpset, UPGRADE_OPSET};
 
 use crate::calibrate::{self, Calibration, Start};
-use crate::compiler::Compiler;
+use crate::compiler::{Compiler, load};
 use crate::config::{BatchNorm, Loss, Plan, Size};
 use crate::data::{self, Data, ModelInput, Origin, TrainBatches, TrainOptions};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Selected, Tensors};
@@ -26,6 +26,14 @@ use crate::tune::{self, Oscillation, StepGraph, TrainPlan};
 use crate::verify::{self, Pair, Proof};
 pub use front::{Front, form, place, plain, read, set_steps, step_init};
 use step::{Step, StepWish, step};
+
+/// One sample as a model gets it, and what the model gives for it.
+pub struct Sample {
+    /// By input.
+    pub inputs: Tensors,
+    /// By output.
+    pub outputs: Tensors,
+}
 
 /// Everything that a run found out, for the report.
 pub struct Outcome {
@@ -47,6 +55,8 @@ pub struct Outcome {
     pub fake: Model,
     /// The lowered network.
     pub lowered: Model,
+    /// The first test sample and what the lowered network gives for it, where a hand-over folder is asked for.
+    pub sample: Option<Sample>,
     /// What is minimised, if anything was.
     pub loss: Option<Loss>,
     /// The loss of each step.
@@ -301,7 +311,16 @@ pub fn quantize(
             measure(&lowered, &integer, "measure lowered")?,
         ])
     })?;
+    let sample = match &plan.outputs.deploy {
+        None => None,
+        Some(_) => {
+            let inputs = data.test.batch(&[0], None)?.inputs;
+            let outputs = load(judge, &lowered, &integer)?.run(&inputs)?;
+            Some(Sample { inputs, outputs })
+        }
+    };
     let outcome = Outcome {
+        sample,
         data,
         sites,
         calibration,

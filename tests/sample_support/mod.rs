@@ -4,10 +4,10 @@ use lsqc::engine::Tensors;
 use lsqc_passes::analyze::INFER_TYPES;
 use lsqc_passes::ir::{Attribute, Graph, Model, Op, OpsetImport, Remainder, Role, Tensor, TensorType};
 use lsqc_passes::ops::OpEntry;
-use lsqc_passes::ops::sample::Sample;
+use lsqc_passes::ops::sample::{Kind, Sample};
 use lsqc_passes::pass::{NoEvaluator, PassCx, run_quietly};
 
-/// The sample's node, the loss ⟨r, y⟩ of its first result, and what to feed.
+/// The sample's node, the loss Σ⟨r, y⟩ over the results that it weighs, and what to feed.
 pub fn with_loss(entry: &OpEntry, sample: &Sample) -> Result<(Model, Tensors), String> {
     let mut graph = Graph::new("sample");
     let mut feeds = Tensors::new();
@@ -18,14 +18,16 @@ pub fn with_loss(entry: &OpEntry, sample: &Sample) -> Result<(Model, Tensors), S
             continue;
         };
         let (name, tensor) = (format!("x{index}"), operand.tensor.clone());
-        let value = if operand.varies {
+        let value = if operand.kind == Kind::Constant {
+            graph.add_constant(&name, tensor)
+        } else {
             let ty = TensorType::fixed(tensor.dtype(), tensor.shape());
             let input = graph.add_input(&name, Some(ty), None).map_err(|error| error.to_string())?;
-            graph[input].role = Role::Parameter;
+            if operand.kind == Kind::Varies {
+                graph[input].role = Role::Parameter;
+            }
             feeds.insert(name, tensor);
             input
-        } else {
-            graph.add_constant(&name, tensor)
         };
         inputs.push(Some(value));
     }
@@ -35,14 +37,18 @@ pub fn with_loss(entry: &OpEntry, sample: &Sample) -> Result<(Model, Tensors), S
         domain: entry.domain.into(),
         name: entry.name.into(),
     };
-    let y = graph.insert_many(op, &inputs, sample.attributes.clone(), &results)[0];
+    let ys = graph.insert_many(op, &inputs, sample.attributes.clone(), &results);
+    let ys = ys
+        .get(..sample.weighed)
+        .ok_or("the sample weighs more results than it has")?
+        .to_vec();
     // r needs the shape of y.
-    graph.add_output(y);
+    graph.set_outputs(ys.clone());
     let mut model = Model {
-        ir_version: 8,
+        ir_version: ir_version(sample.opset),
         opset_imports: vec![OpsetImport {
             domain: String::new(),
-            version: 17,
+            version: sample.opset,
             remainder: Remainder::new(),
         }],
         metadata: vec![],
@@ -51,14 +57,37 @@ pub fn with_loss(entry: &OpEntry, sample: &Sample) -> Result<(Model, Tensors), S
     };
     run_quietly(&[&INFER_TYPES], &mut model, &mut PassCx::new(&NoEvaluator)).map_err(|error| error.to_string())?;
     let graph = &mut model.graph;
-    let shape = graph[y].shape().ok_or("the type rule does not tell the shape")?;
-    let r = graph.add_constant("r", weights(&shape));
-    let weighted = graph.insert(Op::onnx("Mul"), &[y, r], vec![], "weighted");
-    let no_axes = vec![Attribute::new("keepdims", 0)];
-    let loss = graph.insert(Op::onnx("ReduceSum"), &[weighted], no_axes, "loss");
+    let mut losses = Vec::new();
+    for y in ys {
+        let shape = graph[y].shape().ok_or("the type rule does not tell the shape")?;
+        let r = graph.add_constant("r", weights(&shape));
+        let weighted = graph.insert(Op::onnx("Mul"), &[y, r], vec![], "weighted");
+        let no_axes = vec![Attribute::new("keepdims", 0)];
+        losses.push(graph.insert(Op::onnx("ReduceSum"), &[weighted], no_axes, "part"));
+    }
+    let sum = losses
+        .into_iter()
+        .reduce(|sum, part| graph.insert(Op::onnx("Add"), &[sum, part], vec![], "sum"));
+    let loss = graph.insert(
+        Op::onnx("Identity"),
+        &[sum.ok_or("the sample weighs no result")?],
+        vec![],
+        "loss",
+    );
     graph[loss].role = Role::Loss;
     graph.set_outputs(vec![loss]);
     Ok((model, feeds))
+}
+
+/// The IR version that came with an operator set.
+fn ir_version(opset: i64) -> i64 {
+    match opset {
+        ..=18 => 8,
+        19 | 20 => 9,
+        21 | 22 => 10,
+        23 => 11,
+        _ => 12,
+    }
 }
 
 /// Distinct numbers of both signs, none near 0: with equal ones, a gradient that is off by a permutation would pass.

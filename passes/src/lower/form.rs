@@ -60,11 +60,19 @@ impl Form {
         stored.ok_or_else(|| format!("level {level} leaves {}", self.dtype()))
     }
 
+    /// The largest level of an activation.
+    pub(super) fn most(self) -> i32 {
+        match self.activations {
+            ActivationForm::UnsignedBytes => 255,
+            ActivationForm::SignedBytes => 127,
+        }
+    }
+
     /// Is this range all that the type of activations' levels has?
     pub(super) fn is_full(self, least: i32, most: i32) -> bool {
         let all = match self.activations {
-            ActivationForm::UnsignedBytes => (0, 255),
-            ActivationForm::SignedBytes => (-128, 127),
+            ActivationForm::UnsignedBytes => (0, self.most()),
+            ActivationForm::SignedBytes => (-128, self.most()),
         };
         (least, most) == all
     }

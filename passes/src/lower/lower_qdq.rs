@@ -95,6 +95,10 @@ fn lower_activation(graph: &mut Graph, id: NodeId, fixed: &Fixed, form: Form) ->
     let name = graph[fixed.y].name().to_owned();
     let source = graph[fixed.x].name().to_owned();
     let scale = fixed.step_value;
+    if ceiling > form.most() - zero {
+        let bits = fixed.quantizer.range.bits;
+        return Err(format!("{} levels without a sign do not fit {}", 1u32 << bits, form.dtype()));
+    }
     let byte = |level: i32| form.byte(level + zero);
     let zero_point = graph.add_constant(&format!("{name}/zero_point"), byte(0)?);
     let shape = graph[fixed.x].ty.as_ref().and_then(|ty| ty.shape.clone());

@@ -1,12 +1,10 @@
-//! Relu, Clip, Softmax, LogSoftmax and the activations that are only typed yet.
+//! Clamps, Relu and Clip, which a quantizer absorbs; and Softmax, LogSoftmax and Hardmax, which act along an axis.
 
 use super::gradient::GradCx;
 use super::sample::Sample;
 use super::{OpEntry, Quant, normalize_axis};
 use crate::ir::Tensor;
 use crate::ops::build::{Build, KeepDims};
-
-const NO_RULE: &str = "its gradient is not in the table yet";
 
 pub(super) const ENTRIES: &[OpEntry] = &[
     OpEntry::new("Relu", |cx| cx.like_first(), "")
@@ -17,15 +15,7 @@ pub(super) const ENTRIES: &[OpEntry] = &[
         .quant(Quant::Clamp),
     OpEntry::new("Softmax", |cx| cx.like_first(), "").gradient(softmax, softmax_samples),
     OpEntry::new("LogSoftmax", |cx| cx.like_first(), "").gradient(log_softmax, softmax_samples),
-    OpEntry::new("Sigmoid", |cx| cx.like_first(), NO_RULE),
-    OpEntry::new("Tanh", |cx| cx.like_first(), NO_RULE),
-    OpEntry::new("LeakyRelu", |cx| cx.like_first(), NO_RULE),
-    OpEntry::new("Elu", |cx| cx.like_first(), NO_RULE),
-    OpEntry::new("HardSigmoid", |cx| cx.like_first(), NO_RULE),
-    OpEntry::new("HardSwish", |cx| cx.like_first(), NO_RULE),
-    OpEntry::new("Gelu", |cx| cx.like_first(), NO_RULE),
-    OpEntry::new("Softplus", |cx| cx.like_first(), NO_RULE),
-    OpEntry::new("PRelu", |cx| cx.like_first(), NO_RULE),
+    OpEntry::new("Hardmax", |cx| cx.like_first(), "").zero_gradient(),
 ];
 
 /// The gradient is zero at 0, as torch has it.

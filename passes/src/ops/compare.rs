@@ -1,7 +1,8 @@
 //! Comparisons, logic, rounding and choice: ops through which no gradient flows, and Where, which passes it to the branch that was chosen.
 //!
-//! Types only for OneHot, ArgMax, ArgMin, TopK, Range, NonZero and the element-wise gathers and scatters.
+//! Types only for OneHot, ArgMax, ArgMin, Range, NonZero, Compress, Unique.
 
+use super::arithmetic::infer_broadcast;
 use super::gradient::GradCx;
 use super::sample::Sample;
 use super::shape::{held, unknown_shape};
@@ -10,10 +11,12 @@ use crate::ir::{DType, Dim, Op, Tensor, TensorType};
 
 type Types = Result<Vec<Option<TensorType>>, String>;
 
-const NOT_WRITTEN: &str = "the gradient of this op is not written";
-
 const fn comparison(name: &'static str) -> OpEntry {
     OpEntry::new(name, infer_comparison, "").zero_gradient()
+}
+
+const fn bitwise(name: &'static str) -> OpEntry {
+    OpEntry::new(name, infer_broadcast, "").zero_gradient()
 }
 
 const fn step(name: &'static str) -> OpEntry {
@@ -29,7 +32,14 @@ pub(super) const ENTRIES: &[OpEntry] = &[
     comparison("And"),
     comparison("Or"),
     comparison("Xor"),
+    comparison("IsNaN"),
+    comparison("IsInf"),
     step("Not"),
+    step("BitwiseNot"),
+    bitwise("BitwiseAnd"),
+    bitwise("BitwiseOr"),
+    bitwise("BitwiseXor"),
+    bitwise("BitShift"),
     step("Round"),
     step("Floor"),
     step("Ceil"),
@@ -40,11 +50,18 @@ pub(super) const ENTRIES: &[OpEntry] = &[
     OpEntry::new("OneHot", infer_one_hot, "").zero_gradient(),
     OpEntry::new("ArgMax", infer_arg, "").zero_gradient(),
     OpEntry::new("ArgMin", infer_arg, "").zero_gradient(),
-    OpEntry::new("TopK", infer_top_k, NOT_WRITTEN),
-    OpEntry::new("Range", infer_range, NOT_WRITTEN),
+    OpEntry::new("Range", infer_range, "what it counts is not trained"),
     OpEntry::new("NonZero", infer_non_zero, "").zero_gradient(),
-    OpEntry::new("ScatterElements", |cx| cx.like_first(), NOT_WRITTEN),
-    OpEntry::new("GatherElements", infer_gather_elements, NOT_WRITTEN),
+    OpEntry::new(
+        "Compress",
+        infer_compress,
+        "how many elements it takes is not known before it runs",
+    ),
+    OpEntry::new(
+        "Unique",
+        infer_unique,
+        "how many elements it takes is not known before it runs",
+    ),
 ];
 
 /// The shape that the operands broadcast to, if all of theirs are known.
@@ -142,34 +159,6 @@ fn infer_arg(cx: &InferCx) -> Types {
     cx.one(Some(DType::I64), Some(shape))
 }
 
-/// ONNX TopK, operator set 11: values and their positions; `k` is an attribute before operator set 10.
-fn infer_top_k(cx: &InferCx) -> Types {
-    let k = match cx.node.int("k") {
-        Some(k) => Some(k),
-        None => cx.ints(1).and_then(|k| k.first().copied()),
-    };
-    let shape = match cx.shape(0) {
-        None => None,
-        Some(shape) => {
-            let axis = normalize_axis(cx.node.int("axis").unwrap_or(-1), shape.len())?;
-            let mut shape = shape.to_vec();
-            if let Some(slot) = shape.get_mut(axis) {
-                *slot = k.and_then(|k| usize::try_from(k).ok()).map_or(Dim::Unknown, Dim::Known);
-            }
-            Some(shape)
-        }
-    };
-    let values = cx.dtype(0).map(|dtype| TensorType {
-        dtype,
-        shape: shape.clone(),
-    });
-    let positions = TensorType {
-        dtype: DType::I64,
-        shape,
-    };
-    Ok(vec![values, Some(positions)])
-}
-
 /// ONNX Range, operator set 11: ⌈(limit − start) / delta⌉ elements.
 fn infer_range(cx: &InferCx) -> Types {
     let first = |index| cx.ints(index).and_then(|values| values.first().copied());
@@ -191,11 +180,41 @@ fn infer_non_zero(cx: &InferCx) -> Types {
     cx.one(Some(DType::I64), Some(vec![rank, Dim::Unknown]))
 }
 
-/// ONNX GatherElements, operator set 13: the shape of the indices.
-fn infer_gather_elements(cx: &InferCx) -> Types {
-    let shape = match (cx.shape(1), cx.shape(0)) {
-        (Some(indices), _) => Some(indices.to_vec()),
-        (None, data) => unknown_shape(data.map(<[Dim]>::len)),
+/// ONNX Compress, operator set 11: without an axis, of the flattened operand.
+fn infer_compress(cx: &InferCx) -> Types {
+    let shape = match (cx.node.int("axis"), cx.shape(0)) {
+        (None, _) => Some(vec![Dim::Unknown]),
+        (Some(_), None) => None,
+        (Some(axis), Some(shape)) => Some(with_unknown(shape, axis)?),
     };
     cx.one(cx.dtype(0), shape)
+}
+
+/// The shape, of which this extent is not known.
+fn with_unknown(shape: &[Dim], axis: i64) -> Result<Vec<Dim>, String> {
+    let axis = normalize_axis(axis, shape.len())?;
+    let dims = shape.iter().enumerate();
+    Ok(dims
+        .map(|(at, dim)| if at == axis { Dim::Unknown } else { dim.clone() })
+        .collect())
+}
+
+/// ONNX Unique, operator set 11: what differs, where it first stands, which of it each element is, and how often it is there.
+fn infer_unique(cx: &InferCx) -> Types {
+    let shape = match (cx.node.int("axis"), cx.shape(0)) {
+        (None, _) => Some(vec![Dim::Unknown]),
+        (Some(_), None) => None,
+        (Some(axis), Some(shape)) => Some(with_unknown(shape, axis)?),
+    };
+    let values = cx.dtype(0).map(|dtype| TensorType { dtype, shape });
+    let positions = TensorType {
+        dtype: DType::I64,
+        shape: unknown_shape(Some(1)),
+    };
+    Ok(vec![
+        values,
+        Some(positions.clone()),
+        Some(positions.clone()),
+        Some(positions),
+    ])
 }

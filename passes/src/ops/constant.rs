@@ -1,10 +1,11 @@
-//! Ops that make values or hand them on: Constant, ConstantOfShape, Shape, Size, Identity, Dropout, Cast.
+//! Ops that make values or hand them on: Constant, ConstantOfShape, EyeLike, Shape, Size, Identity, Dropout, Cast, CastLike.
 //!
 //! Shape and Size begin the chains of shape arithmetic that lead to a Reshape's target. Dropout is the identity unless it trains, and then
 //! it is refused: lsqc trains networks as they infer. Cast passes gradients between floats only.
 
 use super::dims::product;
 use super::gradient::GradCx;
+use super::random::named_dtype;
 use super::sample::Sample;
 use super::shape::{MOST_AXES, held_as_vector, unknown_shape};
 use super::{InferCx, OpEntry};
@@ -32,6 +33,8 @@ pub(super) const ENTRIES: &[OpEntry] = &[
     OpEntry::new("Cast", infer_cast, "")
         .shape_value(held_by_cast)
         .gradient(gradient_cast, samples_cast),
+    OpEntry::new("CastLike", infer_cast_like, "").gradient(gradient_cast, samples_cast_like),
+    OpEntry::new("EyeLike", infer_eye_like, "").zero_gradient(),
 ];
 
 /// The tensor of a Constant node's attribute; `None` for sparse ones and for none.
@@ -168,4 +171,22 @@ fn samples_cast() -> Vec<Sample> {
             .x(&[2, 3])
             .attr("to", i64::from(DType::F32.code())),
     ]
+}
+
+/// ONNX CastLike, operator set 15: to the type of operand 1.
+fn infer_cast_like(cx: &InferCx) -> Types {
+    cx.one(cx.dtype(1), cx.shape(0).map(<[Dim]>::to_vec))
+}
+
+fn samples_cast_like() -> Vec<Sample> {
+    vec![
+        Sample::new("to the same type")
+            .x(&[2, 3])
+            .constant(Tensor::vector(vec![1f32])),
+    ]
+}
+
+/// ONNX EyeLike, operator set 9: of the operand's shape, and of its type unless `dtype` names another.
+fn infer_eye_like(cx: &InferCx) -> Types {
+    cx.one(named_dtype(cx)?.or_else(|| cx.dtype(0)), cx.shape(0).map(<[Dim]>::to_vec))
 }

@@ -21,7 +21,6 @@ pub(super) const ENTRIES: &[OpEntry] = &[
         }),
     OpEntry::new("ConvGradInput", infer_grad_input, "gradients of gradients are not taken").lsqc(),
     OpEntry::new("ConvGradWeight", infer_grad_weight, "gradients of gradients are not taken").lsqc(),
-    OpEntry::new("ConvTranspose", infer_transpose, "its gradient is not in the table yet"),
 ];
 
 fn infer(cx: &InferCx) -> Result<Vec<Option<TensorType>>, String> {
@@ -47,24 +46,6 @@ fn known_dims(shape: &[i64]) -> Vec<Dim> {
         .iter()
         .map(|&extent| usize::try_from(extent).map_or(Dim::Unknown, Dim::Known))
         .collect()
-}
-
-fn infer_transpose(cx: &InferCx) -> Result<Vec<Option<TensorType>>, String> {
-    let (Some([batch, _, spatial @ ..]), Some([_, per_group, ..])) = (cx.shape(0), cx.shape(1)) else {
-        return cx.one(cx.dtype(0), None);
-    };
-    let group = cx
-        .node
-        .int("group")
-        .and_then(|group| usize::try_from(group).ok())
-        .unwrap_or(1);
-    let filters = per_group
-        .known()
-        .and_then(|filters| filters.checked_mul(group))
-        .map_or(Dim::Unknown, Dim::Known);
-    let mut shape = vec![batch.clone(), filters];
-    shape.extend(spatial.iter().map(|_| Dim::Unknown));
-    cx.one(cx.dtype(0), Some(shape))
 }
 
 fn gradient(cx: &mut GradCx) -> Result<(), String> {
@@ -119,5 +100,19 @@ fn samples() -> Vec<Sample> {
             .attr("strides", vec![2, 2]),
         case("auto_pad SAME_LOWER", &[1, 2, 4, 4], &[2, 2, 2, 2]).attr("auto_pad", "SAME_LOWER"),
         case("one axis", &[2, 3, 8], &[4, 3, 3]).attr("pads", vec![1, 1]),
+        case("one axis, stride 2, depthwise, dilated", &[2, 3, 9], &[3, 1, 3])
+            .x(&[3])
+            .attr("group", 3)
+            .attr("dilations", vec![2])
+            .attr("strides", vec![2]),
+        case("one axis, groups, padded unevenly", &[1, 4, 6], &[2, 2, 2])
+            .attr("group", 2)
+            .attr("pads", vec![1, 0]),
+        case("three axes", &[1, 2, 3, 4, 3], &[2, 2, 2, 3, 2])
+            .x(&[2])
+            .attr("pads", vec![0, 1, 0, 1, 1, 0]),
+        case("three axes, stride 2, groups", &[1, 2, 4, 3, 4], &[2, 1, 2, 2, 2])
+            .attr("group", 2)
+            .attr("strides", vec![2, 1, 2]),
     ]
 }

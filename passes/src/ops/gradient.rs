@@ -81,6 +81,12 @@ impl<'a> GradCx<'a> {
             .ok_or_else(|| "the first result has no gradient".to_owned())
     }
 
+    /// The gradient of result `index`, if there is one.
+    #[must_use]
+    pub fn dy_of(&self, index: usize) -> Option<ValueId> {
+        self.dy.get(index).copied().flatten()
+    }
+
     /// The shape of operand `index`.
     ///
     /// # Errors

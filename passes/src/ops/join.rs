@@ -1,13 +1,14 @@
 //! Ops that put tensors side by side or take them apart: Concat, Split, Tile.
 //!
-//! The gradient of Concat gives each operand its slice of dy.
+//! Concat gives each operand its slice of dy; Split joins the gradients of its parts, zeros for a part that has none; Tile adds up those of
+//! the copies. Refused: a Tile by computed repeats.
 
-use super::build::as_i64;
+use super::build::{KeepDims, as_i64};
 use super::gradient::GradCx;
 use super::sample::Sample;
 use super::shape::{held, unknown_shape};
 use super::{InferCx, OpEntry, Quant, normalize_axis};
-use crate::ir::{Dim, TensorType};
+use crate::ir::{Dim, Tensor, TensorType};
 
 type Types = Result<Vec<Option<TensorType>>, String>;
 
@@ -16,8 +17,8 @@ pub(super) const ENTRIES: &[OpEntry] = &[
         .shape_value(held_by_concat)
         .gradient(gradient_concat, samples_concat)
         .quant(Quant::Joins),
-    OpEntry::new("Split", infer_split, "the gradient of Split is not written"),
-    OpEntry::new("Tile", infer_tile, "the gradient of Tile is not written"),
+    OpEntry::new("Split", infer_split, "").gradient(gradient_split, samples_split),
+    OpEntry::new("Tile", infer_tile, "").gradient(gradient_tile, samples_tile),
 ];
 
 /// ONNX Concat, operator set 13.
@@ -149,4 +150,71 @@ fn infer_tile(cx: &InferCx) -> Types {
             _ => Dim::Unknown,
         });
     cx.one(cx.dtype(0), Some(tiled.collect()))
+}
+
+/// Joins the gradients of the parts.
+fn gradient_split(cx: &mut GradCx) -> Result<(), String> {
+    let rank = cx.x_shape(0)?.len();
+    let axis = normalize_axis(cx.node.int("axis").unwrap_or(0), rank)?;
+    let axis = i64::try_from(axis).map_err(|_| "the rank is absurd")?;
+    let mut parts = Vec::new();
+    for index in 0..cx.node.outputs().len() {
+        let part = match (cx.dy_of(index), cx.node.output(index)) {
+            (Some(dy), _) => dy,
+            (None, Some(part)) => {
+                let shape = cx.build.shape(part)?;
+                cx.build.constant(Tensor::full(&shape, 0f32))
+            }
+            (None, None) => return Err("a part that is left out has no shape".to_owned()),
+        };
+        parts.push(part);
+    }
+    cx.give_with(0, |build| Ok(build.concat(&parts, axis)))
+}
+
+fn samples_split() -> Vec<Sample> {
+    vec![
+        Sample::new("into sizes, all used")
+            .x(&[2, 5])
+            .constant(Tensor::vector(vec![2i64, 3]))
+            .attr("axis", 1)
+            .weighed(2),
+        Sample::new("into halves, one used").x(&[4, 2]).results(2),
+        Sample::new("from the last axis, unevenly by count")
+            .x(&[2, 5])
+            .attr("axis", -1)
+            .attr("num_outputs", 3)
+            .weighed(3)
+            .opset(18),
+    ]
+}
+
+/// With dy as `[r₀, d₀, r₁, d₁, …]` the sum over the repeats r.
+fn gradient_tile(cx: &mut GradCx) -> Result<(), String> {
+    let (dy, shape) = (cx.dy()?, cx.x_shape(0)?);
+    let repeats = cx.build.graph[cx.x(1)?].constant().and_then(Tensor::to_i64);
+    let repeats = repeats.ok_or("the repeats are computed")?;
+    let repeats = repeats.into_iter().map(usize::try_from).collect::<Result<Vec<_>, _>>();
+    let repeats = repeats.map_err(|_| "repeats are not negative")?;
+    let apart: Vec<usize> = repeats
+        .iter()
+        .zip(&shape)
+        .flat_map(|(&repeat, &extent)| [repeat, extent])
+        .collect();
+    let copies: Vec<i64> = (0..).step_by(2).take(shape.len()).collect();
+    cx.give_with(0, |build| {
+        if copies.is_empty() {
+            return Ok(dy);
+        }
+        let apart = build.reshape(dy, &apart);
+        Ok(build.reduce_sum(apart, &copies, KeepDims::No))
+    })
+}
+
+fn samples_tile() -> Vec<Sample> {
+    vec![
+        Sample::new("two axes of three")
+            .x(&[2, 1, 3])
+            .constant(Tensor::vector(vec![1i64, 2, 3])),
+    ]
 }

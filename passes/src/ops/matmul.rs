@@ -161,6 +161,10 @@ fn matmul_samples() -> Vec<Sample> {
         Sample::new("matrix and vector").x(&[2, 3]).x(&[3]),
         Sample::new("vectors").x(&[3]).x(&[3]),
         Sample::new("batch and vector").x(&[2, 2, 3]).x(&[3]),
+        Sample::new("vector and batch").x(&[3]).x(&[2, 3, 2]),
+        Sample::new("matrix and batch").x(&[2, 3]).x(&[2, 3, 2]),
+        Sample::new("heads of attention").x(&[2, 2, 3, 2]).x(&[2, 2, 2, 3]),
+        Sample::new("extents of 1").x(&[2, 1, 1]).x(&[1, 1, 2]),
     ]
 }
 
@@ -184,5 +188,16 @@ fn gemm_samples() -> Vec<Sample> {
             .x(&[3, 2])
             .x(&[3, 4])
             .attr("transA", 1),
+        Sample::new("a scalar bias, scaled")
+            .x(&[2, 3])
+            .x(&[3, 2])
+            .x(&[])
+            .attr("beta", 0.5f32),
+        Sample::new("a whole bias, a scaled product")
+            .x(&[2, 3])
+            .x(&[3, 2])
+            .x(&[2, 2])
+            .attr("alpha", -1.5f32),
+        Sample::new("a bias of one row").x(&[3, 2]).x(&[2, 4]).x(&[1, 4]),
     ]
 }

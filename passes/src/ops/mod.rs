@@ -12,21 +12,34 @@ pub mod sample;
 pub mod window;
 
 mod activation;
+mod along;
 mod arithmetic;
+mod blocks;
 mod compare;
 mod constant;
 mod conv;
+mod conv_transpose;
 mod dims;
+mod einsum;
+mod functions;
+mod gather;
 mod indexing;
 mod integer;
 mod join;
 mod matmul;
 pub(crate) mod normalize;
+mod norms;
+mod pad;
 pub(crate) mod picks;
+mod pointwise;
 mod pool;
 mod quantizer;
+mod random;
+mod recurrent;
 mod reduce;
+mod resize;
 mod shape;
+mod vision;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -145,17 +158,29 @@ impl OpEntry {
 pub fn entries() -> impl Iterator<Item = &'static OpEntry> {
     [
         conv::ENTRIES,
+        conv_transpose::ENTRIES,
         matmul::ENTRIES,
+        einsum::ENTRIES,
         activation::ENTRIES,
+        pointwise::ENTRIES,
+        functions::ENTRIES,
         arithmetic::ENTRIES,
         normalize::ENTRIES,
+        norms::ENTRIES,
         pool::ENTRIES,
         reduce::ENTRIES,
         shape::ENTRIES,
         constant::ENTRIES,
         indexing::ENTRIES,
+        pad::ENTRIES,
+        gather::ENTRIES,
+        resize::ENTRIES,
+        blocks::ENTRIES,
         join::ENTRIES,
         compare::ENTRIES,
+        random::ENTRIES,
+        recurrent::ENTRIES,
+        vision::ENTRIES,
         integer::ENTRIES,
         quantizer::ENTRIES,
     ]

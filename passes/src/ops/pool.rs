@@ -5,7 +5,7 @@
 //! ceil_mode?) → ∂x` gives each ∂y to the first maximum of its window, as ONNX's `Indices` counts. Their pads are resolved: neither has
 //! `auto_pad`.
 
-use super::build::as_i64;
+use super::build::{KeepDims, as_i64};
 use super::gradient::GradCx;
 use super::sample::Sample;
 use super::window::{Window, infer_extents, kernel_shape};
@@ -26,7 +26,11 @@ pub(super) const ENTRIES: &[OpEntry] = &[
     OpEntry::new("GlobalAveragePool", infer_global, "")
         .gradient(gradient_global_average, samples_global)
         .quant(Quant::Inputs),
-    OpEntry::new("GlobalMaxPool", infer_global, "the gradient of GlobalMaxPool is not written").quant(Quant::Transparent),
+    OpEntry::new("GlobalMaxPool", infer_global, "")
+        .gradient(gradient_global_max, samples_global)
+        .quant(Quant::Transparent),
+    OpEntry::new("GlobalLpPool", infer_global, "").gradient(gradient_global_lp, samples_global_lp),
+    OpEntry::new("LpPool", infer_pool, "the gradient of this op is not written"),
     OpEntry::new("AveragePoolGrad", infer_average_grad, NO_SECOND).lsqc(),
     OpEntry::new("MaxPoolGrad", |cx| cx.like_first(), NO_SECOND).lsqc(),
 ];
@@ -111,6 +115,15 @@ fn samples_max_pool() -> Vec<Sample> {
             .attr("kernel_shape", vec![3, 3])
             .attr("strides", vec![2, 2])
             .attr("ceil_mode", 1),
+        Sample::new("one axis")
+            .x(&[2, 2, 6])
+            .attr("kernel_shape", vec![3])
+            .attr("strides", vec![2])
+            .attr("pads", vec![0, 1]),
+        Sample::new("three axes")
+            .x(&[1, 1, 4, 3, 4])
+            .attr("kernel_shape", vec![2, 2, 2])
+            .attr("strides", vec![2, 1, 2]),
     ]
 }
 
@@ -149,6 +162,15 @@ fn samples_average_pool() -> Vec<Sample> {
             .attr("kernel_shape", vec![3, 3])
             .attr("strides", vec![2, 2])
             .attr("ceil_mode", 1),
+        Sample::new("one axis")
+            .x(&[2, 2, 6])
+            .attr("kernel_shape", vec![3])
+            .attr("strides", vec![2])
+            .attr("pads", vec![0, 1]),
+        Sample::new("three axes")
+            .x(&[1, 1, 4, 3, 4])
+            .attr("kernel_shape", vec![2, 2, 2])
+            .attr("strides", vec![2, 1, 2]),
     ]
 }
 
@@ -161,6 +183,48 @@ fn gradient_global_average(cx: &mut GradCx) -> Result<(), String> {
         let share = build.scale(dy, 1.0 / count as f32);
         Ok(build.expand(share, &shape))
     })
+}
+
+/// dy to the maxima of each map, shared evenly where several are equal.
+fn gradient_global_max(cx: &mut GradCx) -> Result<(), String> {
+    let (dy, x, y, rank) = (cx.dy()?, cx.x(0)?, cx.y(0)?, cx.x_shape(0)?.len());
+    let spatial: Vec<i64> = (0..).take(rank).skip(2).collect();
+    cx.give_with(0, |build| {
+        let mask = build.binary("Equal", x, y);
+        let mask = build.cast(mask, DType::F32);
+        let ties = build.reduce_sum(mask, &spatial, KeepDims::Yes);
+        let share = build.div(dy, ties);
+        Ok(build.mul(share, mask))
+    })
+}
+
+/// ONNX GlobalLpPool, operator set 22, y = (Σ|x|ᵖ)^(1/p): ∂x = ∂y·sign(x)·(|x|/y)^(p−1), and 0 in a map of zeros.
+fn gradient_global_lp(cx: &mut GradCx) -> Result<(), String> {
+    // Far under any norm that single precision tells from 0.
+    const TINY: f32 = 1e-30;
+    let (dy, x, y) = (cx.dy()?, cx.x(0)?, cx.y(0)?);
+    let p = cx.node.int("p").unwrap_or(2);
+    if p < 1 {
+        return Err(format!("p is 1 or more, not {p}"));
+    }
+    cx.give_with(0, |build| {
+        let sign = build.unary("Sign", x);
+        let mut dx = build.mul(dy, sign);
+        let (size, tiny) = (build.unary("Abs", x), build.scalar(TINY));
+        let norm = build.binary("Max", y, tiny);
+        let ratio = build.div(size, norm);
+        for _ in 1..p {
+            dx = build.mul(dx, ratio);
+        }
+        Ok(dx)
+    })
+}
+
+fn samples_global_lp() -> Vec<Sample> {
+    vec![
+        Sample::new("Euclidean").x(&[2, 2, 3]),
+        Sample::new("cubes, two axes").x(&[1, 2, 2, 3]).attr("p", 3),
+    ]
 }
 
 fn samples_global() -> Vec<Sample> {

@@ -13,15 +13,33 @@ pub struct Sample {
     pub attributes: Vec<Attribute>,
     /// How many results the node has.
     pub results: usize,
+    /// How many of them, from the first on, the loss depends on.
+    pub weighed: usize,
+    /// The version of the default operator set.
+    pub opset: i64,
 }
+
+/// The operator set of a case that does not ask for another.
+const USUAL_OPSET: i64 = 17;
 
 /// One operand of a sample.
 #[derive(Clone, Debug)]
 pub struct Operand {
     /// The elements.
     pub tensor: Tensor,
-    /// Is the gradient with respect to it checked? Else it is a constant of the graph.
-    pub varies: bool,
+    /// How the graph has it.
+    pub kind: Kind,
+}
+
+/// How the graph of a sample has an operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// As an input, with respect to which the gradient is checked.
+    Varies,
+    /// As an input that has no gradient.
+    Fed,
+    /// As a constant.
+    Constant,
 }
 
 impl Sample {
@@ -33,6 +51,8 @@ impl Sample {
             inputs: vec![],
             attributes: vec![],
             results: 1,
+            weighed: 1,
+            opset: USUAL_OPSET,
         }
     }
 
@@ -55,7 +75,7 @@ impl Sample {
         });
         self.inputs.push(Some(Operand {
             tensor: Tensor::new(shape, values.collect()),
-            varies: true,
+            kind: Kind::Varies,
         }));
         self
     }
@@ -63,14 +83,27 @@ impl Sample {
     /// Adds an operand with these elements whose gradient is checked.
     #[must_use]
     pub fn values(mut self, tensor: Tensor) -> Sample {
-        self.inputs.push(Some(Operand { tensor, varies: true }));
+        self.inputs.push(Some(Operand {
+            tensor,
+            kind: Kind::Varies,
+        }));
         self
     }
 
     /// Adds a constant operand.
     #[must_use]
     pub fn constant(mut self, tensor: Tensor) -> Sample {
-        self.inputs.push(Some(Operand { tensor, varies: false }));
+        self.inputs.push(Some(Operand {
+            tensor,
+            kind: Kind::Constant,
+        }));
+        self
+    }
+
+    /// Adds an operand that is fed but has no gradient, as computed indices are.
+    #[must_use]
+    pub fn fed(mut self, tensor: Tensor) -> Sample {
+        self.inputs.push(Some(Operand { tensor, kind: Kind::Fed }));
         self
     }
 
@@ -88,9 +121,25 @@ impl Sample {
         self
     }
 
-    /// Sets the number of results.
+    /// Sets the number of results, of which the loss depends on the first.
     #[must_use]
     pub fn results(self, results: usize) -> Sample {
         Sample { results, ..self }
+    }
+
+    /// Sets the number of results, all of which the loss depends on.
+    #[must_use]
+    pub fn weighed(self, results: usize) -> Sample {
+        Sample {
+            results,
+            weighed: results,
+            ..self
+        }
+    }
+
+    /// Asks for another operator set than 17: the first that has the op, or the form of it that the case is about.
+    #[must_use]
+    pub fn opset(self, opset: i64) -> Sample {
+        Sample { opset, ..self }
     }
 }

@@ -194,7 +194,8 @@ pub fn infer_conv(node: &Node, x: &[Dim], w: &[Dim]) -> Result<Vec<Dim>, String>
     Ok([batch, features].into_iter().cloned().chain(extents).collect())
 }
 
-fn covered(kernel: usize, dilation: usize) -> usize {
+/// What a kernel covers along one axis: d·(k − 1) + 1.
+pub(super) fn covered(kernel: usize, dilation: usize) -> usize {
     dilation.saturating_mul(kernel.saturating_sub(1)).saturating_add(1)
 }
 
@@ -306,7 +307,8 @@ fn axes(node: &Node, kernel: &[usize]) -> Result<Vec<Axis>, String> {
         .collect())
 }
 
-fn positive_or_ones(node: &Node, name: &str, rank: usize) -> Result<Vec<usize>, String> {
+/// An attribute with a positive number for each axis, 1 where it is left out.
+pub(super) fn positive_or_ones(node: &Node, name: &str, rank: usize) -> Result<Vec<usize>, String> {
     match node.ints(name) {
         None | Some([]) => Ok(vec![1; rank]),
         Some(values) if values.len() == rank => positive(values, name),

@@ -1,5 +1,6 @@
 //! Quantizers: where they stand, how many bits they have, how their steps start.
 
+mod fit;
 mod flip_gammas;
 mod place_quantizers;
 mod set_steps;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use crate::ops::QuantRange;
 use crate::target::{Placement, Requantizing};
 
+pub use fit::fits;
 pub use flip_gammas::FLIP_GAMMAS;
 pub use place_quantizers::PLACE_QUANTIZERS;
 pub use set_steps::SET_STEPS;

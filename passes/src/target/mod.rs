@@ -8,8 +8,8 @@ mod ort;
 mod portable;
 mod tensorrt;
 
+pub use self::ort::ORT;
 pub use openvino::OPENVINO;
-pub use ort::ORT;
 pub use portable::PORTABLE;
 pub use tensorrt::TENSORRT;
 
@@ -24,6 +24,8 @@ pub struct Target {
     pub placements: &'static [Placement],
     /// A value that several ops take at different bits.
     pub requantizing: Requantizing,
+    /// What may take the result of a convolution that is computed in integers.
+    pub results: Results,
     /// How levels of activations are written.
     pub activations: ActivationForm,
     /// How biases are written.
@@ -61,6 +63,15 @@ pub enum Requantizing {
     Chained,
     /// All take one quantizer, of the most bits that a layer asks for.
     Never,
+}
+
+/// What may take the result of a convolution that a runtime computes in integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Results {
+    /// One quantizer alone.
+    OneQuantizer,
+    /// Anything.
+    Any,
 }
 
 /// How an activation's levels are written.

@@ -1,6 +1,6 @@
 //! ONNX Runtime on the CPU. It fuses an op only between quantizers of uint8 that stand on all sides of it, and takes the bias in int32.
 
-use super::{ActivationForm, BiasForm, Placement, Requantizing, Storage, Target, Version};
+use super::{ActivationForm, BiasForm, Placement, Requantizing, Results, Storage, Target, Version};
 
 /// The target.
 pub static ORT: Target = Target {
@@ -8,6 +8,7 @@ pub static ORT: Target = Target {
     title: "ONNX Runtime",
     placements: &[Placement::EightBitAdds, Placement::Shared, Placement::Paper],
     requantizing: Requantizing::Chained,
+    results: Results::OneQuantizer,
     activations: ActivationForm::UnsignedBytes,
     biases: BiasForm::Int32,
     widest_unsigned: 8,

@@ -1,6 +1,6 @@
 //! Any runtime that knows operator set 13: `QuantizeLinear` and `DequantizeLinear` of int8 with zero point 0, floats otherwise.
 
-use super::{ActivationForm, BiasForm, Placement, Requantizing, Target};
+use super::{ActivationForm, BiasForm, Placement, Requantizing, Results, Target};
 
 /// The target.
 pub static PORTABLE: Target = Target {
@@ -13,6 +13,7 @@ pub static PORTABLE: Target = Target {
         Placement::Paper,
     ],
     requantizing: Requantizing::Chained,
+    results: Results::Any,
     activations: ActivationForm::SignedBytes,
     biases: BiasForm::Float,
     widest_unsigned: 7,

@@ -2,7 +2,7 @@
 //! with zero point 0, so unsigned ones have at most 7 bits; a Clip is in floats only and so stands before the quantizer; biases are float;
 //! of an addition the shortcut alone is quantized, since the other branch is the layer that the addition is fused into.
 
-use super::{ActivationForm, BiasForm, Placement, Requantizing, Target};
+use super::{ActivationForm, BiasForm, Placement, Requantizing, Results, Target};
 
 /// The target.
 pub static TENSORRT: Target = Target {
@@ -10,6 +10,7 @@ pub static TENSORRT: Target = Target {
     title: "TensorRT",
     placements: &[Placement::Shortcut, Placement::Paper],
     requantizing: Requantizing::Never,
+    results: Results::Any,
     activations: ActivationForm::SignedBytes,
     biases: BiasForm::Float,
     widest_unsigned: 7,

@@ -2,7 +2,8 @@
 //!
 //! The engine owns what rules must not repeat: only nodes between a trained input and the loss are visited; gradients of several uses are
 //! added; a gradient is summed back over the axes on which its operand was broadcast; each gets the name `grad/<value>`. A path that ends
-//! in an op without a rule contributes nothing and is noted with the reason; a trained input that no gradient reaches is noted too.
+//! in an op without a rule, or of a form that its rule refuses, contributes nothing and is noted with the reason; a trained input that no
+//! gradient reaches is noted too.
 
 use std::collections::HashMap;
 
@@ -67,7 +68,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
 /// Adds the gradients of the scalar `of` with respect to each of `wrt`.
 ///
 /// # Errors
-/// If a rule fails: the shapes are not fixed, or the node is of a form that the rule refuses.
+/// If a rule fails because shapes are not fixed.
 pub fn gradients(graph: &mut Graph, of: ValueId, wrt: &[ValueId], cx: &mut PassCx) -> Result<Vec<Option<ValueId>>, PassError> {
     let mut depends: Vec<bool> = Vec::new();
     let mark = |depends: &mut Vec<bool>, index: usize| {
@@ -149,7 +150,15 @@ fn flow(
     let mut grad = GradCx::new(Build::new(graph, &format!("{GRADIENT}{label}")), id, dy, wanted);
     let outcome = rule(&mut grad);
     let given = grad.into_given();
-    outcome.map_err(|why| PassError::at(graph, id, format!("its gradient cannot be built: {why}")))?;
+    if let Err(why) = outcome {
+        let node = &graph[id];
+        let is_fixed = |value: &ValueId| graph[*value].shape().is_some();
+        if !node.inputs().iter().chain(node.outputs()).flatten().all(is_fixed) {
+            return Err(PassError::at(graph, id, format!("its gradient cannot be built: {why}")));
+        }
+        cx.note(graph, id, format!("gradients stop here: {why}"));
+        return Ok(Vec::new());
+    }
     let mut flowed = Vec::new();
     for (input, gradient) in inputs.into_iter().zip(given) {
         let (Some(input), Some(gradient)) = (input, gradient) else {
