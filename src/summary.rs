@@ -17,7 +17,7 @@ use crate::report::{
     Report, Requires, Settings, Site, Sizes, Status, TensorReport, TestSet, Timing, Tool, Training, drop_of,
 };
 use crate::run::Outcome;
-use crate::tune::{BATCHES, Oscillation};
+use crate::tune::Oscillation;
 use crate::verify::{Compared, layer_of};
 
 /// Points of the loss curve that the report keeps.
@@ -294,7 +294,7 @@ fn training(outcome: &Outcome) -> Option<Training> {
         steps: steps as u64,
         epochs: steps.div_ceil(per_epoch) as u64,
         losses: losses.collect(),
-        batch_norm_batches: if outcome.reestimated { BATCHES } else { 0 },
+        batch_norm_batches: outcome.batch_norm_batches,
         memory_estimate: outcome.estimate.map(Size::bytes),
         oscillating: oscillating(&outcome.oscillations.values().copied().collect::<Vec<Oscillation>>()),
     })

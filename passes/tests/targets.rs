@@ -236,12 +236,16 @@ fn stored(storage: Storage, bits: u32) -> (DType, Vec<u8>, String, Vec<f32>) {
     };
     let (model, _) = lower(form, &layers(bits, 0, 4));
     let graph = &model.graph;
-    let (_, conv) = graph.nodes().filter(|(_, node)| node.op.is("Conv")).last().unwrap();
+    let (_, conv) = graph.nodes().rfind(|(_, node)| node.op.is("Conv")).unwrap();
     let (_, dequantize) = graph.producer(conv.input(1).unwrap()).unwrap();
-    let (levels, by) = match graph.producer(dequantize.input(0).unwrap()) {
-        Some((_, cast)) => (cast.input(0).unwrap(), cast.op.name.to_string()),
-        None => (dequantize.input(0).unwrap(), String::new()),
-    };
+    let (mut levels, mut by) = (dequantize.input(0).unwrap(), String::new());
+    while let Some((_, node)) = graph.producer(levels) {
+        by += &node.op.name;
+        if let Some(factor) = node.input(1) {
+            by += &format!(" {} ", graph[factor].constant().unwrap().to_f32().unwrap()[0]);
+        }
+        levels = node.input(0).unwrap();
+    }
     let tensor = graph[levels].constant().unwrap();
     (tensor.dtype(), tensor.bytes().to_vec(), by, elements(&model, "u/scale"))
 }
@@ -249,26 +253,22 @@ fn stored(storage: Storage, bits: u32) -> (DType, Vec<u8>, String, Vec<f32>) {
 #[test]
 fn weights_of_few_bits_are_packed_low_bits_first() {
     // 0.5 and −0.25 by 0.25 are the levels 2 and −1; at 2 bits 2 is clipped to 1.
-    let byte = |a: i8, b: i8, bits: u32| {
-        (a.cast_unsigned() & ((1 << bits) - 1)) | ((b.cast_unsigned() << bits) & ((1 << (2 * bits)) - 1))
-    };
-    let cast = || "Cast".to_owned();
+    let behind = |factor: u32| format!("Mul {factor} Cast");
     assert_eq!(
         stored(Storage::Int4, 4),
-        (DType::I4, vec![(2u8 & 15) | 0xf0], cast(), vec![0.25])
+        (DType::I4, vec![0xf2], behind(16), vec![0.25 / 16.0])
     );
     assert_eq!(
         stored(Storage::Int4, 3),
-        (DType::I4, vec![(4u8 & 15) | 0xe0], cast(), vec![0.125]),
-        "3 bits are shifted once to fill 4"
+        (DType::I4, vec![0xf2], behind(32), vec![0.25 / 32.0])
     );
     assert_eq!(
         stored(Storage::Int2, 2),
-        (DType::I2, vec![byte(1, -1, 2)], cast(), vec![0.25])
+        (DType::I2, vec![0b1101], behind(64), vec![0.25 / 64.0])
     );
     assert_eq!(
         stored(Storage::Int4, 2),
-        (DType::I4, vec![(4u8 & 15) | 0xc0], cast(), vec![0.0625])
+        (DType::I4, vec![0xf1], behind(64), vec![0.25 / 64.0])
     );
     assert_eq!(stored(Storage::Int2, 8).0, DType::I8, "8 bits have no smaller type");
     assert_eq!(
@@ -279,15 +279,15 @@ fn weights_of_few_bits_are_packed_low_bits_first() {
 
 #[test]
 fn unpacked_weights_are_the_bytes() {
-    for (storage, bits, levels) in [(Storage::Int4, 4, [2.0, -1.0]), (Storage::Int2, 2, [1.0, -1.0])] {
+    for (storage, bits, levels) in [(Storage::Int4, 4, [32.0, -16.0]), (Storage::Int2, 2, [64.0, -64.0])] {
         let form = Form {
             storage,
             ..Form::of(&ORT)
         };
         let (mut model, _) = lower(form, &layers(bits, 0, 4));
         common::run_on(&[&UNPACK_WEIGHTS], &mut PassCx::new(&NoEvaluator), &mut model).unwrap();
-        assert!(!nodes(&model).contains("Cast"), "{}", nodes(&model));
-        let (_, conv) = model.graph.nodes().filter(|(_, node)| node.op.is("Conv")).last().unwrap();
+        assert!(!nodes(&model).contains("Cast") && !nodes(&model).contains("Mul"), "{}", nodes(&model));
+        let (_, conv) = model.graph.nodes().rfind(|(_, node)| node.op.is("Conv")).unwrap();
         let (_, dequantize) = model.graph.producer(conv.input(1).unwrap()).unwrap();
         let bytes = model.graph[dequantize.input(0).unwrap()].constant().unwrap();
         assert_eq!((bytes.dtype(), bytes.to_f32().unwrap()), (DType::I8, levels.to_vec()));

@@ -87,7 +87,7 @@ pub fn stage(
         bits: plan.bits.to_string(),
         placement: plan.deployment.placement.to_string(),
         layers: layers(outcome),
-        metrics: report.metrics.clone(),
+        metrics: report.metrics,
         engine: engine.judge.version(),
         sample: summary::file(&FileDigest::of(Path::new(SAMPLE), &archive)),
     };

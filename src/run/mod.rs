@@ -73,8 +73,8 @@ pub struct Outcome {
     pub batch: usize,
     /// BatchNormalization as it was trained.
     pub bn: BatchNorm,
-    /// Were its statistics re-estimated?
-    pub reestimated: bool,
+    /// Batches that BatchNormalization's statistics were taken over at the end; 0 where they were not.
+    pub batch_norm_batches: u64,
     /// Scores of the float, fake-quantized and lowered network on the test samples.
     pub scores: [Scores; 3],
     /// The proof.
@@ -249,7 +249,7 @@ pub fn quantize(
         oscillations = tune::oscillations(&result.state);
         set_constants(&mut trained, &result.state);
     }
-    let mut reestimated = false;
+    let mut batch_norm_batches = 0;
     if bn == BatchNorm::Batch {
         // Of images as the network will meet them.
         let plain = TrainOptions {
@@ -258,8 +258,8 @@ pub fn quantize(
         };
         let estimate = || tune::reestimate(compiler, &trained, (&shapes, wanted.dialect.clone()), plain, with);
         let statistics = clock.stage("BatchNorm", estimate)?;
-        reestimated = !statistics.is_empty();
-        set_constants(&mut trained, &statistics);
+        batch_norm_batches = statistics.batches;
+        set_constants(&mut trained, &statistics.values);
     }
 
     let mut fake = trained.clone();
@@ -338,7 +338,7 @@ pub fn quantize(
         learning_rate,
         batch,
         bn,
-        reestimated,
+        batch_norm_batches,
         scores,
         proof,
         levels,

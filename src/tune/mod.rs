@@ -18,7 +18,7 @@ use crate::terminal::Terminal;
 pub use assemble::{BnMode, Gradients, StepGraph, StepPlan, assemble};
 pub use dialect::dialect;
 pub use emit::emit;
-pub use normalize::{BATCHES, reestimate};
+pub use normalize::reestimate;
 pub use oscillations::{Oscillation, freeze_threshold, oscillations};
 pub use roles::{StepFile, describe};
 pub use train::{Stepper, TrainPlan, Trained, train};

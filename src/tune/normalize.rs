@@ -19,10 +19,21 @@ use crate::data::{TrainBatches, TrainOptions};
 use crate::engine::Tensors;
 use crate::interrupt;
 
-/// Batches that the statistics are taken over.
-pub const BATCHES: u64 = 100;
+/// Batches that the statistics are taken over, at most.
+const BATCHES: u64 = 100;
+/// Times through the data, at most: more of the same samples say nothing new.
+const ROUNDS: u64 = 2;
 
-/// New statistics for every BatchNormalization of `quantized`, by the name of the constant; empty where it has none.
+/// New statistics.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    /// By the name of the constant; empty where there is no BatchNormalization.
+    pub values: Tensors,
+    /// Batches that they were taken over.
+    pub batches: u64,
+}
+
+/// New statistics for every BatchNormalization of `quantized`.
 ///
 /// # Errors
 /// If a pass or the engine fails.
@@ -32,7 +43,7 @@ pub fn reestimate(
     (shapes, dialect): (&BTreeMap<String, Vec<usize>>, Dialect),
     batches: TrainOptions,
     with: Loop,
-) -> Result<Tensors> {
+) -> Result<Statistics> {
     let mut model = quantized.clone();
     let shapes = lsqc_passes::analyze::InputShapes(shapes.clone());
     compiler.run(pipelines::FIX, &mut model, |cx| cx.set(shapes), |_| ())?;
@@ -47,7 +58,7 @@ pub fn reestimate(
         }
     }
     if wanted.is_empty() {
-        return Ok(Tensors::new());
+        return Ok(Statistics::default());
     }
     let unbias: BTreeMap<String, f64> = unbias_factors(&model, &wanted);
     let names: Vec<(String, String)> = wanted
@@ -63,8 +74,10 @@ pub fn reestimate(
     let mut session = with.engine.load(&serialize(&model, OwnOps::Keep)?, with.options)?;
     let mut loader = TrainBatches::start(Arc::clone(with.data), batches)?;
     let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    let progress = with.terminal.progress("re-estimate BatchNorm", BATCHES);
-    for _ in 0..BATCHES {
+    let round = TrainBatches::per_epoch(with.data.len(), batches.batch) as u64;
+    let count = BATCHES.min(ROUNDS * round).max(1);
+    let progress = with.terminal.progress("re-estimate BatchNorm", count);
+    for _ in 0..count {
         interrupt::check()?;
         let shown = session.run(&loader.next_batch()?.inputs)?;
         for (running, batch) in &names {
@@ -81,13 +94,16 @@ pub fn reestimate(
     }
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
     let mean = |(name, sum): (String, Vec<f64>)| {
-        let factor = unbias.get(&name).copied().unwrap_or(1.0) / BATCHES as f64;
+        let factor = unbias.get(&name).copied().unwrap_or(1.0) / count as f64;
         (
             name,
             Tensor::vector(sum.into_iter().map(|sum| (sum * factor) as f32).collect::<Vec<f32>>()),
         )
     };
-    Ok(sums.into_iter().map(mean).collect())
+    Ok(Statistics {
+        values: sums.into_iter().map(mean).collect(),
+        batches: count,
+    })
 }
 
 /// M/(M − 1) for every running variance, with M the values to a channel.

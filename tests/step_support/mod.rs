@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lsqc::calibrate;
+use lsqc::calibrate::{self, Start};
 use lsqc::compiler::Compiler;
 use lsqc::config::{Flags, Plan};
 use lsqc::data::{self, Batch, Dataset};
@@ -18,6 +18,7 @@ use lsqc_passes::ir::{Model, Tensor};
 use lsqc_passes::legalize::Dialect;
 use lsqc_passes::pipelines;
 use lsqc_passes::quantize::{Bits, FLIP_GAMMAS, QuantizePlan, SET_STEPS, Sites, StepInit};
+use lsqc_passes::target::ORT;
 use lsqc_passes::train::{Loss, Oscillations, names};
 
 /// One thread, no fusion.
@@ -80,6 +81,7 @@ impl Bench {
             bits: Bits {
                 weight: 3,
                 activation: 3,
+                sign: None,
             },
             ..QuantizePlan::default()
         };
@@ -93,8 +95,12 @@ impl Bench {
             )
             .expect("quantizers are placed");
         let (init, terminal) = (StepInit::Lsq, Terminal::new(Verbosity::Quiet));
+        let start = Start {
+            init,
+            widest_unsigned: ORT.widest_unsigned,
+        };
         let calibration =
-            calibrate::calibrate(&self.float, &sites, &self.train, engine, &options(), init, &terminal).expect("it calibrates");
+            calibrate::calibrate(&self.float, &sites, &self.train, engine, &options(), start, &terminal).expect("it calibrates");
         let prepare = |cx: &mut lsqc_passes::pass::PassCx| {
             cx.set(calibration.steps);
             cx.set(init);

@@ -77,13 +77,12 @@ impl Form {
         (least, most) == all
     }
 
-    /// Bits to the left that the levels of a weight are shifted to fill what stores them. It costs nothing and makes the bias grid finer.
+    /// Bits to the left that the levels of a weight are shifted to fill a byte. It costs nothing and makes the bias grid finer.
     /// `weight` is its fake quantizer. Where sums have 16 bits, less, so that 2·a·w stays within them for the largest levels a of the
     /// layers' inputs and w of the weight.
     #[must_use]
     pub fn shift(self, graph: &Graph, weight: &Fixed) -> u32 {
-        let bits = weight.quantizer.range.bits;
-        let shift = self.storage.stored_bits(bits) - bits;
+        let shift = 8 - weight.quantizer.range.bits;
         if self.sums == Sums::Wide {
             return shift;
         }

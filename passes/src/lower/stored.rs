@@ -1,8 +1,8 @@
 //! Weights and biases as they lie in the lowered file.
 //!
 //! - Weights are int8, the level shifted left by k, with scale s_w/2^k; see [`Form::shift`].
-//! - Packed, weights of at most 4 bits are int4 and of 2 bits int2 behind a Cast to int8, which a runtime folds when it loads the file. ONNX
-//!   Cast takes int4 from operator set 21 and int2 from 25 on.
+//! - Packed, weights of at most 4 bits are int4 and of 2 bits int2, unshifted, behind a Cast to int8 and a Mul by 2^k, which a runtime folds when
+//!   it loads the file: what it computes then is what bytes give. ONNX Cast takes int4 from operator set 21 and int2 from 25 on.
 //! - Biases are int32 with scale s_x·s_w/2^k, or stay float where the target has them so.
 
 use super::snap_biases::integer_bias;
@@ -16,11 +16,10 @@ pub(super) fn lower_weight(graph: &mut Graph, id: NodeId, fixed: &Fixed, form: F
     let weight = graph[fixed.x].constant().ok_or("the weight is not constant")?;
     let shape = weight.shape().to_vec();
     let levels = fixed.levels(weight).ok_or("the weight is not a number")?;
-    let stored: Vec<i8> = levels
-        .iter()
-        .map(|level| i8::try_from(level << shift))
-        .collect::<Result<_, _>>()
-        .map_err(|_| "a level leaves int8")?;
+    let bytes = |shift: u32| -> Result<Vec<i8>, String> {
+        let shifted = levels.iter().map(|level| i8::try_from(level << shift));
+        shifted.collect::<Result<_, _>>().map_err(|_| "a level leaves int8".to_owned())
+    };
     #[allow(clippy::cast_precision_loss)]
     let scales: Vec<f32> = fixed.steps.iter().map(|step| step / (1u32 << shift) as f32).collect();
     let name = graph[fixed.x].name().to_owned();
@@ -31,9 +30,9 @@ pub(super) fn lower_weight(graph: &mut Graph, id: NodeId, fixed: &Fixed, form: F
     };
     let bits = form.storage.stored_bits(fixed.quantizer.range.bits);
     let (dtype, tensor) = match bits {
-        2 => (DType::I2, pack(&shape, &stored, DType::I2, 2)?),
-        4 => (DType::I4, pack(&shape, &stored, DType::I4, 4)?),
-        _ => (DType::I8, Tensor::new(&shape, stored)),
+        2 => (DType::I2, pack(&shape, &bytes(0)?, DType::I2, 2)?),
+        4 => (DType::I4, pack(&shape, &bytes(0)?, DType::I4, 4)?),
+        _ => (DType::I8, Tensor::new(&shape, bytes(shift)?)),
     };
     let mut levels = graph.add_constant(&format!("{name}/{}", dtype.name()), tensor);
     if dtype != DType::I8 {
@@ -41,6 +40,12 @@ pub(super) fn lower_weight(graph: &mut Graph, id: NodeId, fixed: &Fixed, form: F
         levels = graph.insert(Op::onnx("Cast"), &[levels], to, &format!("{name}/int8"));
         graph[levels].ty = Some(TensorType::fixed(DType::I8, &shape));
         label(graph, &name, &[levels]);
+        if shift > 0 {
+            let factor = constant(graph, &format!("shift/{shift}"), Tensor::scalar(1i8 << shift));
+            levels = graph.insert(Op::onnx("Mul"), &[levels, factor], vec![], &format!("{name}/shifted"));
+            graph[levels].ty = Some(TensorType::fixed(DType::I8, &shape));
+            label(graph, &name, &[levels]);
+        }
     }
     let scale = graph.add_constant(&format!("{name}/scale"), Tensor::new(&scale_shape, scales));
     let zero_point = zeros(graph, &name, Tensor::full(&scale_shape, 0i8));
@@ -67,9 +72,13 @@ fn zeros(graph: &mut Graph, name: &str, zeros: Tensor) -> ValueId {
     let &[channels] = zeros.shape() else {
         return graph.add_constant(&format!("{name}/zero_point"), zeros);
     };
-    let shared = format!("zero_point/{}x{channels}", zeros.dtype());
-    let present = graph.find(&shared).filter(|&value| graph[value].constant() == Some(&zeros));
-    present.unwrap_or_else(|| graph.add_constant(&shared, zeros))
+    constant(graph, &format!("zero_point/{}x{channels}", zeros.dtype()), zeros)
+}
+
+/// A constant that layers share.
+fn constant(graph: &mut Graph, name: &str, tensor: Tensor) -> ValueId {
+    let present = graph.find(name).filter(|&value| graph[value].constant() == Some(&tensor));
+    present.unwrap_or_else(|| graph.add_constant(name, tensor))
 }
 
 /// Levels of `bits` bits each, the first in the lowest bits of a byte.

@@ -1,7 +1,7 @@
-//! Spreads int4 and int2 constants behind a Cast to bytes, for an engine that has no such types. A Cast of an integer is exact, so the graph
-//! computes the same; runtimes that have the types do this when they load a file.
+//! Spreads int4 and int2 constants behind a Cast to bytes, and shifts them where a Mul does, for an engine that has no such types. Both are exact
+//! in integers, so the graph computes the same; runtimes that have the types do this when they load a file.
 
-use crate::ir::{DType, Graph, Model, Node, Tensor};
+use crate::ir::{DType, Graph, Model, Node, NodeId, Tensor, ValueId};
 use crate::pass::{Changed, Pass, PassCx, PassError};
 
 /// The pass.
@@ -20,19 +20,40 @@ fn run(model: &mut Model, _: &mut PassCx) -> Result<Changed, PassError> {
         let Some((levels, bytes)) = unpacked(graph, &graph[id]) else {
             continue;
         };
-        let Some(y) = graph[id].output(0) else { continue };
+        let Some(mut y) = graph[id].output(0) else { continue };
+        let mut bytes = bytes;
+        let mut ended = vec![id];
+        if let Some((shift, shifted)) = shifted(graph, y, &bytes) {
+            y = match graph[shift].output(0) {
+                Some(result) => result,
+                None => continue,
+            };
+            bytes = shifted;
+            ended.push(shift);
+        }
         let base = format!("{}/bytes", graph[levels].name());
         let bytes = graph.add_constant(&base, bytes);
         graph.replace(y, bytes);
-        graph.remove_node(id);
+        for node in ended.into_iter().rev() {
+            graph.remove_node(node);
+        }
         graph.remove_source(levels);
         changed = true;
     }
     Ok(Changed::from(changed))
 }
 
+/// The Mul by a constant byte that alone takes these levels, and what it gives.
+fn shifted(graph: &Graph, levels: ValueId, bytes: &Tensor) -> Option<(NodeId, Tensor)> {
+    let only = graph.only_use(levels)?;
+    let factor = graph.constant_input(only.node, 1)?.values::<i8>()?.first().copied();
+    let factor = factor.filter(|_| graph[only.node].op.is("Mul") && only.index == 0)?;
+    let product: Option<Vec<i8>> = bytes.values::<i8>()?.iter().map(|level| level.checked_mul(factor)).collect();
+    Some((only.node, Tensor::new(bytes.shape(), product?)))
+}
+
 /// The packed constant that a Cast takes, and what it gives.
-fn unpacked(graph: &Graph, node: &Node) -> Option<(crate::ir::ValueId, Tensor)> {
+fn unpacked(graph: &Graph, node: &Node) -> Option<(ValueId, Tensor)> {
     let to_bytes = node.op.is("Cast") && node.int("to") == Some(i64::from(DType::I8.code()));
     let levels = node.input(0).filter(|_| to_bytes)?;
     let tensor = graph[levels].constant()?;

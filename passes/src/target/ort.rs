@@ -12,8 +12,8 @@ pub static ORT: Target = Target {
     activations: ActivationForm::UnsignedBytes,
     biases: BiasForm::Int32,
     widest_unsigned: 8,
-    packed: &[(Storage::Int4, Version(1, 23)), (Storage::Int2, Version(1, 26))],
-    // ONNX Runtime's documentation, "ONNX Runtime compatibility".
+    packed: &[(Storage::Int4, Version(1, 23)), (Storage::Int2, Version(1, 24))],
+    // ONNX Runtime's documentation, "ONNX Runtime compatibility", as far as its wheels have quantizers of the operator set too.
     opsets: &[
         (13, Version(1, 7)),
         (14, Version(1, 8)),
@@ -25,8 +25,8 @@ pub static ORT: Target = Target {
         (20, Version(1, 17)),
         (21, Version(1, 18)),
         (22, Version(1, 21)),
-        (23, Version(1, 23)),
+        (23, Version(1, 24)),
         (24, Version(1, 24)),
-        (25, Version(1, 26)),
+        (25, Version(1, 24)),
     ],
 };
