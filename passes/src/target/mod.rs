@@ -8,8 +8,8 @@ mod ort;
 mod portable;
 mod tensorrt;
 
-pub use openvino::OPENVINO;
 pub use self::ort::ORT;
+pub use openvino::OPENVINO;
 pub use portable::PORTABLE;
 pub use tensorrt::TENSORRT;
 
