@@ -184,8 +184,13 @@ fn what_lsqc_writes_for_another_target_does_not_pass() {
     }
 }
 
+/// A name, the targets whose rules the file keeps, and the rules of others that it breaks.
+type File = (&'static str, &'static [&'static Target], &'static [Broken]);
+/// A target, and the rules of it that a file breaks.
+type Broken = (&'static Target, &'static [&'static str]);
+
 /// Files of fixtures/checked, the targets whose rules they keep, and rules that they break: each file is in its README.
-const FILES: &[(&str, &[&Target], &[(&Target, &[&str])])] = &[
+const FILES: &[File] = &[
     (
         "ort_uint8",
         &[&ORT],
