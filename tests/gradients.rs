@@ -51,6 +51,7 @@ const IN_SINGLE: &[&str] = &[
     "HardSwish",
     "InstanceNormalization",
     "LRN",
+    "Mean",
     "MeanVarianceNormalization",
     "Resize",
     "Selu",
