@@ -90,7 +90,6 @@ const WITHOUT_KERNEL: &[&str] = &[
     "ConvTranspose",
     "Cosh",
     "GlobalLpPool",
-    "GroupNormalization",
     "Mean",
     "MeanVarianceNormalization",
     "Sinh",

@@ -47,7 +47,6 @@ const IN_SINGLE: &[&str] = &[
     "Erf",
     "Gelu",
     "GlobalLpPool",
-    "GroupNormalization",
     "HardSwish",
     "InstanceNormalization",
     "Mean",

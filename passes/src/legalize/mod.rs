@@ -8,6 +8,7 @@ mod batch_norm;
 mod blocked;
 mod conv_gradients;
 mod fake_quantize;
+mod group_norm;
 mod pool_gradients;
 mod taps;
 
@@ -84,7 +85,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
                 blocked = true;
                 vec![result]
             }
-            None if graph[id].op.domain != LSQC_DOMAIN && !is_trained_norm(graph, id) => continue,
+            None if graph[id].op.domain != LSQC_DOMAIN && !is_trained_norm(graph, id) && !is_group_norm(graph, id) => continue,
             None => spell(graph, id, &mut shared, codes).map_err(|why| PassError::at(graph, id, why))?,
         };
         let old = graph[id].outputs().to_vec();
@@ -132,6 +133,16 @@ fn is_trained_norm(graph: &Graph, id: NodeId) -> bool {
     node.op.is("BatchNormalization") && (1..5).any(trained) && node.outputs().len() == 1
 }
 
+/// Is the node a GroupNormalization of floats whose shapes are fixed?
+fn is_group_norm(graph: &Graph, id: NodeId) -> bool {
+    let node = &graph[id];
+    let is_fixed = |index: usize| {
+        let value = node.input(index).map(|value| &graph[value]);
+        value.is_some_and(|value| value.shape().is_some() && value.ty.as_ref().is_some_and(|ty| ty.dtype == DType::F32))
+    };
+    node.op.is("GroupNormalization") && (0..3).all(is_fixed)
+}
+
 fn spell(graph: &mut Graph, id: NodeId, shared: &mut Shared, codes: Codes) -> Result<Vec<ValueId>, String> {
     let node = graph[id].clone();
     let prefix = node.label(graph).into_owned();
@@ -140,6 +151,7 @@ fn spell(graph: &mut Graph, id: NodeId, shared: &mut Shared, codes: Codes) -> Re
         "FakeQuantize" => fake_quantize::forward(&mut build, &node, shared, codes),
         "FakeQuantizeGrad" => fake_quantize::backward(&mut build, &node, shared),
         "StopGradient" => Ok(vec![operand(&node, 0)?]),
+        "GroupNormalization" => group_norm::forward(&mut build, &node),
         "BatchNormalization" => batch_norm::frozen(&mut build, &node),
         "BatchNormalizationTrain" => batch_norm::forward(&mut build, &node, shared),
         "BatchNormalizationGrad" => batch_norm::backward(&mut build, &node, shared),
