@@ -1,4 +1,5 @@
-//! Spells the ops of lsqc's own domain in standard ONNX ops, which every engine runs.
+//! Spells the ops of lsqc's own domain in standard ONNX ops, which every engine runs; and the standard normalizations that not every engine
+//! takes as they stand.
 //!
 //! Each op is one small function; where an op has several good spellings, the choice is a condition on shapes next to it. The spelled graph
 //! computes the same numbers up to float rounding, and holds no op of the domain `lsqc` but those that the engine computes itself
