@@ -1,4 +1,5 @@
-//! Spells the ops of lsqc's own domain in standard ONNX ops, which every engine runs.
+//! Spells the ops of lsqc's own domain in standard ONNX ops, which every engine runs; and the standard normalizations that not every engine
+//! takes as they stand.
 //!
 //! Each op is one small function; where an op has several good spellings, the choice is a condition on shapes next to it. The spelled graph
 //! computes the same numbers up to float rounding, and holds no op of the domain `lsqc` but those that the engine computes itself
@@ -8,6 +9,7 @@ mod batch_norm;
 mod blocked;
 mod conv_gradients;
 mod fake_quantize;
+mod group_norm;
 mod pool_gradients;
 mod taps;
 
@@ -84,7 +86,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
                 blocked = true;
                 vec![result]
             }
-            None if graph[id].op.domain != LSQC_DOMAIN && !is_trained_norm(graph, id) => continue,
+            None if graph[id].op.domain != LSQC_DOMAIN && !is_trained_norm(graph, id) && !is_group_norm(graph, id) => continue,
             None => spell(graph, id, &mut shared, codes).map_err(|why| PassError::at(graph, id, why))?,
         };
         let old = graph[id].outputs().to_vec();
@@ -132,6 +134,16 @@ fn is_trained_norm(graph: &Graph, id: NodeId) -> bool {
     node.op.is("BatchNormalization") && (1..5).any(trained) && node.outputs().len() == 1
 }
 
+/// Is the node a GroupNormalization of floats whose shapes are fixed?
+fn is_group_norm(graph: &Graph, id: NodeId) -> bool {
+    let node = &graph[id];
+    let is_fixed = |index: usize| {
+        let value = node.input(index).map(|value| &graph[value]);
+        value.is_some_and(|value| value.shape().is_some() && value.ty.as_ref().is_some_and(|ty| ty.dtype == DType::F32))
+    };
+    node.op.is("GroupNormalization") && (0..3).all(is_fixed)
+}
+
 fn spell(graph: &mut Graph, id: NodeId, shared: &mut Shared, codes: Codes) -> Result<Vec<ValueId>, String> {
     let node = graph[id].clone();
     let prefix = node.label(graph).into_owned();
@@ -140,6 +152,7 @@ fn spell(graph: &mut Graph, id: NodeId, shared: &mut Shared, codes: Codes) -> Re
         "FakeQuantize" => fake_quantize::forward(&mut build, &node, shared, codes),
         "FakeQuantizeGrad" => fake_quantize::backward(&mut build, &node, shared),
         "StopGradient" => Ok(vec![operand(&node, 0)?]),
+        "GroupNormalization" => group_norm::forward(&mut build, &node),
         "BatchNormalization" => batch_norm::frozen(&mut build, &node),
         "BatchNormalizationTrain" => batch_norm::forward(&mut build, &node, shared),
         "BatchNormalizationGrad" => batch_norm::backward(&mut build, &node, shared),

@@ -1,4 +1,5 @@
-//! Element by element, of one operand or more: Add, Sub, Mul, Div, Neg, Pow, Mod, Min, Max, Sum, Mean, with numpy's broadcasting (ONNX opset 7 and later).
+//! Element by element, of one operand or more: Add, Sub, Mul, Div, Neg, Pow, Mod, Min, Max, Sum, Mean, with numpy's broadcasting (ONNX
+//! opset 7 and later).
 //!
 //! Rules give gradients in the shape of the result; the engine of differentiation sums them back over broadcast axes.
 
@@ -107,8 +108,8 @@ fn div(cx: &mut GradCx) -> Result<(), String> {
     })
 }
 
-/// ONNX Pow, operator set 15: ∂a = ∂y·c·a^(c−1);  ∂c = ∂y·y·ln a, and 0 where a is not positive, where no slope along c is defined. Where c is 0,
-/// so is ∂a, even at a = 0.
+/// ONNX Pow, operator set 15: ∂a = ∂y·c·a^(c−1);  ∂c = ∂y·y·ln a, and 0 where a is not positive, where no slope along c is defined.
+/// Where c is 0, so is ∂a, even at a = 0.
 fn pow(cx: &mut GradCx) -> Result<(), String> {
     let (dy, a, c, y) = (cx.dy()?, cx.x(0)?, cx.x(1)?, cx.y(0)?);
     let known = cx.build.graph[c].constant().and_then(Tensor::to_f32);
