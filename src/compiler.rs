@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lsqc_passes::ir::{Model, Tensor};
-use lsqc_passes::lower::UNPACK_WEIGHTS;
+use lsqc_passes::lower::{SEPARATE_WEIGHTS, UNPACK_WEIGHTS};
 use lsqc_passes::onnx::{OwnOps, WriteOptions};
 use lsqc_passes::pass::{self, Evaluator, Failed, Note, Pass, PassCx, PassRun};
 use lsqc_passes::text;
@@ -131,11 +131,18 @@ impl Compiler {
 /// # Errors
 /// If the engine refuses it.
 pub fn load(engine: &dyn Engine, model: &Model, options: &LoadOptions) -> Result<Box<dyn Session>> {
-    if engine.packed_types() {
+    let mut passes: Vec<&'static Pass> = Vec::new();
+    if !engine.packed_types() {
+        passes.push(&UNPACK_WEIGHTS);
+    }
+    if !engine.shares_weights() && options.qdq_fusion == QdqFusion::Default {
+        passes.push(&SEPARATE_WEIGHTS);
+    }
+    if passes.is_empty() {
         return engine.load(&serialize(model, OwnOps::Refuse)?, options);
     }
     let mut model = model.clone();
-    Compiler::default().run(&[&UNPACK_WEIGHTS], &mut model, |_| (), |_| ())?;
+    Compiler::default().run(&passes, &mut model, |_| (), |_| ())?;
     engine.load(&serialize(&model, OwnOps::Refuse)?, options)
 }
 

@@ -2,7 +2,9 @@
 
 use crate::analyze::{FIX_SHAPES, INFER_TYPES};
 use crate::legalize::LEGALIZE;
-use crate::lower::{BAKE_WEIGHTS, CUT_AT_QUANTIZERS, FOLD_BATCH_NORMS, LOWER_QDQ, SNAP_BIASES, UNPACK_WEIGHTS, WIDEN_TO_DOUBLE};
+use crate::lower::{
+    BAKE_WEIGHTS, CUT_AT_QUANTIZERS, FOLD_BATCH_NORMS, LOWER_QDQ, SEPARATE_WEIGHTS, SNAP_BIASES, UNPACK_WEIGHTS, WIDEN_TO_DOUBLE,
+};
 use crate::pass::Pass;
 use crate::quantize::{FLIP_GAMMAS, PLACE_QUANTIZERS, SET_STEPS};
 use crate::simplify::{
@@ -36,6 +38,7 @@ pub static ALL: &[&Pass] = &[
     &BAKE_WEIGHTS,
     &LOWER_QDQ,
     &UNPACK_WEIGHTS,
+    &SEPARATE_WEIGHTS,
     &CUT_AT_QUANTIZERS,
     &WIDEN_TO_DOUBLE,
 ];

@@ -8,7 +8,9 @@ use common::{elements, nodes, notes, run_in};
 use insta::assert_snapshot;
 use lsqc_passes::analyze::INFER_TYPES;
 use lsqc_passes::ir::{DType, Model};
-use lsqc_passes::lower::{Form, LOWER_QDQ, LevelSite, LevelSites, SNAP_BIASES, UNPACK_WEIGHTS, most_weight_bits};
+use lsqc_passes::lower::{
+    Form, LOWER_QDQ, LevelSite, LevelSites, SEPARATE_WEIGHTS, SNAP_BIASES, UNPACK_WEIGHTS, most_weight_bits,
+};
 use lsqc_passes::ops::QuantRange;
 use lsqc_passes::pass::{NoEvaluator, PassCx};
 use lsqc_passes::quantize::{ActivationSteps, Bits, Granularity, PLACE_QUANTIZERS, QuantizePlan, SET_STEPS, Sign, Sites};
@@ -286,12 +288,53 @@ fn unpacked_weights_are_the_bytes() {
         };
         let (mut model, _) = lower(form, &layers(bits, 0, 4));
         common::run_on(&[&UNPACK_WEIGHTS], &mut PassCx::new(&NoEvaluator), &mut model).unwrap();
-        assert!(!nodes(&model).contains("Cast") && !nodes(&model).contains("Mul"), "{}", nodes(&model));
+        assert!(
+            !nodes(&model).contains("Cast") && !nodes(&model).contains("Mul"),
+            "{}",
+            nodes(&model)
+        );
         let (_, conv) = model.graph.nodes().rfind(|(_, node)| node.op.is("Conv")).unwrap();
         let (_, dequantize) = model.graph.producer(conv.input(1).unwrap()).unwrap();
         let bytes = model.graph[dequantize.input(0).unwrap()].constant().unwrap();
         assert_eq!((bytes.dtype(), bytes.to_f32().unwrap()), (DType::I8, levels.to_vec()));
     }
+}
+
+#[test]
+fn separate_weights_are_equal_constants_of_their_own() {
+    let text = "g (float[1,2] x) => (a, b, y) <int8[2,2] w = {1, 2, 3, 4}, float s = {0.5}, int8 z = {0}>
+        { d = DequantizeLinear (w, s, z)  a = MatMul (x, d)  b = MatMul (a, d)  e = DequantizeLinear (w, s, z)  y = MatMul (b, e) }";
+    let model = run_in(&[&SEPARATE_WEIGHTS], &mut PassCx::new(&NoEvaluator), text).unwrap();
+    let graph = &model.graph;
+    let products = graph.nodes().filter(|(_, node)| node.op.is("MatMul"));
+    let weights: Vec<_> = products
+        .map(|(_, node)| {
+            let (_, dequantize) = graph.producer(node.input(1).unwrap()).unwrap();
+            [0, 2].map(|operand| dequantize.input(operand).unwrap())
+        })
+        .collect();
+    for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+        for operand in [0, 1] {
+            let (one, other) = (weights[one][operand], weights[other][operand]);
+            assert_ne!(one, other);
+            assert_eq!(graph[one].constant(), graph[other].constant());
+        }
+    }
+    let again = nodes(
+        &run_in(
+            &[&SEPARATE_WEIGHTS],
+            &mut PassCx::new(&NoEvaluator),
+            &text
+                .replace("e = DequantizeLinear (w, s, z)  y = MatMul (b, e)", "y = Neg (b)")
+                .replace("b = MatMul (a, d)", "b = Neg (a)"),
+        )
+        .unwrap(),
+    );
+    assert_eq!(
+        again.matches("DequantizeLinear").count(),
+        1,
+        "one user keeps what it has: {again}"
+    );
 }
 
 #[test]

@@ -98,6 +98,11 @@ pub trait Engine: Send + Sync {
         true
     }
 
+    /// May two layers share the levels of a weight in a model that it computes in integers?
+    fn shares_weights(&self) -> bool {
+        true
+    }
+
     /// The bytes of its device's memory, where that is not the machine's.
     fn device_bytes(&self) -> Option<u64> {
         None

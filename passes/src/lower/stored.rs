@@ -18,7 +18,9 @@ pub(super) fn lower_weight(graph: &mut Graph, id: NodeId, fixed: &Fixed, form: F
     let levels = fixed.levels(weight).ok_or("the weight is not a number")?;
     let bytes = |shift: u32| -> Result<Vec<i8>, String> {
         let shifted = levels.iter().map(|level| i8::try_from(level << shift));
-        shifted.collect::<Result<_, _>>().map_err(|_| "a level leaves int8".to_owned())
+        shifted
+            .collect::<Result<_, _>>()
+            .map_err(|_| "a level leaves int8".to_owned())
     };
     #[allow(clippy::cast_precision_loss)]
     let scales: Vec<f32> = fixed.steps.iter().map(|step| step / (1u32 << shift) as f32).collect();

@@ -185,6 +185,10 @@ impl Engine for OrtEngine {
         self.device.engine()
     }
 
+    fn shares_weights(&self) -> bool {
+        !needs_quant_precision()
+    }
+
     fn version(&self) -> String {
         let version = &self.library.version;
         match &self.device {
