@@ -109,7 +109,13 @@ fn inspect_shows_what_quantize_does() {
 #[test]
 fn inspect_says_why() {
     let preact = fs::read_to_string(Path::new(ROOT).join("tests/data/preact.onnxtxt")).unwrap();
-    let folder = folder(&[("model.onnxtxt", preact.as_bytes())]);
+    // A pool that lets no gradient back.
+    let stopped = preact.replace(
+        "c2 = Conv (l, w2)",
+        "lp = LpPool <kernel_shape = [1, 1]> (l)  c2 = Conv (lp, w2)",
+    );
+    assert_ne!(stopped, preact);
+    let folder = folder(&[("model.onnxtxt", stopped.as_bytes())]);
     let found = json(folder.path(), "inspect model.onnxtxt --bits 3");
     let of = |list: &str, name: &str| {
         let list = found[list].as_array().unwrap();
@@ -121,7 +127,7 @@ fn inspect_says_why() {
     );
     let reach = &of("layers", "Conv -> c0")["gradient"];
     assert_eq!(reach["reaches"], false);
-    assert!(reach["reason"].as_str().unwrap().contains("ConvTranspose -> ct"), "{reach}");
+    assert!(reach["reason"].as_str().unwrap().contains("LpPool -> lp"), "{reach}");
     assert_eq!(of("layers", "Conv -> c2")["gradient"]["reaches"], true);
     // Each of its 6·8·8 elements goes into 5·2·2 products.
     assert_eq!(of("not_quantized", "ConvTranspose -> ct")["multiply_adds"], 6 * 64 * 20);

@@ -17,9 +17,9 @@ fn run(model: &mut Model, _: &mut PassCx) -> Result<Changed, PassError> {
     let graph = &mut model.graph;
     let mut changed = false;
     for id in graph.node_list() {
-        let Some((levels, bytes)) = unpacked(graph, &graph[id]) else {
-            continue;
-        };
+        // A Mul goes with the Cast before it.
+        let found = graph.contains(id).then(|| unpacked(graph, &graph[id])).flatten();
+        let Some((levels, bytes)) = found else { continue };
         let Some(mut y) = graph[id].output(0) else { continue };
         let mut bytes = bytes;
         let mut ended = vec![id];
