@@ -256,3 +256,15 @@ fn the_runtime_confirms() {
         }
     }
 }
+
+/// The result keeps the model's operator set, which the oldest runtime must have.
+#[test]
+fn a_model_too_new_for_the_oldest_runtime() {
+    let small = small();
+    let line = "inspect model.onnxtxt --runtime-min 1.6";
+    let output = lsqc(small.path(), line);
+    let parts = ["operator set", "ONNX Runtime 1.6 does not load", "--runtime-min 1."];
+    common::is_refusal(&output, line, 2, &parts);
+    let fine = lsqc(small.path(), "inspect model.onnxtxt --runtime-min 1.24");
+    assert_eq!(fine.status.code(), Some(0));
+}

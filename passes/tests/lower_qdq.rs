@@ -240,7 +240,7 @@ fn steps_for_each_channel_become_scales_along_the_axis() {
     assert_snapshot!(nodes(&model), @r#"
     "xq/quantized" = QuantizeLinear (x, sx, "xq/zero_point")
     "xq/dequantized" = DequantizeLinear ("xq/quantized", sx, "xq/zero_point")
-    "w/dequantized" = DequantizeLinear <axis = 0> ("w/int8", "w/scale", "zero_point/int8x2")
+    "w/dequantized" = DequantizeLinear <axis = 0> ("w/int8", "w/scale", "w/zero_point")
     "b/dequantized" = DequantizeLinear <axis = 0> ("b/int32", "b/scale", "zero_point/int32x2")
     y = Conv ("xq/dequantized", "w/dequantized", "b/dequantized")
     "#);

@@ -56,6 +56,7 @@ pub fn plain(asked: &Quantization, model: Model, compiler: &mut Compiler) -> Res
     })?;
     let mut float = model;
     compiler.run(pipelines::SIMPLIFY, &mut float, |_| (), |_| ())?;
+    check_runtime(asked, &float)?;
     check_globs(asked, &float)?;
     check_weights(asked, &float)?;
     Ok(float)
@@ -146,6 +147,26 @@ fn quantize_plan(asked: &Quantization) -> QuantizePlan {
             })
         }),
     }
+}
+
+/// Refuses a model whose operator set is too new for the oldest runtime that is to load the result.
+fn check_runtime(asked: &Quantization, float: &Model) -> Result<()> {
+    let deployment = &asked.deployment;
+    let opset = float.opset().max(deployment.opset);
+    let oldest = deployment.target.oldest(opset, deployment.storage);
+    let (Some(oldest), Some(least)) = (oldest, deployment.runtime_min) else {
+        return Ok(());
+    };
+    if oldest <= least {
+        return Ok(());
+    }
+    let title = deployment.target.title;
+    let message = format!("the file will have operator set {opset}, which {title} {least} does not load");
+    Err(Failure::usage(message)
+        .help(format!(
+            "give --runtime-min {oldest} or later, or export the model with an older operator set"
+        ))
+        .into())
 }
 
 /// Refuses patterns of lsqc.toml that no weighted layer matches.

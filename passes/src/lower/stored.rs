@@ -50,7 +50,7 @@ pub(super) fn lower_weight(graph: &mut Graph, id: NodeId, fixed: &Fixed, form: F
         }
     }
     let scale = graph.add_constant(&format!("{name}/scale"), Tensor::new(&scale_shape, scales));
-    let zero_point = zeros(graph, &name, Tensor::full(&scale_shape, 0i8));
+    let zero_point = graph.add_constant(&format!("{name}/zero_point"), Tensor::full(&scale_shape, 0i8));
     let attributes = fixed
         .quantizer
         .axis
@@ -69,7 +69,8 @@ pub(super) fn lower_weight(graph: &mut Graph, id: NodeId, fixed: &Fixed, form: F
     Ok(())
 }
 
-/// The zero points of a weight or bias. Layers with as many channels have the same ones: beside packed weights they would add up.
+/// The zero points of a bias. Layers with as many channels have the same ones: beside packed weights they would add up. Those of weights are not
+/// shared: ONNX Runtime's precise kernels on x86 without VNNI cannot load such a file.
 fn zeros(graph: &mut Graph, name: &str, zeros: Tensor) -> ValueId {
     let &[channels] = zeros.shape() else {
         return graph.add_constant(&format!("{name}/zero_point"), zeros);
