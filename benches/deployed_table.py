@@ -7,7 +7,9 @@ Refused, by a `Problem`: results that cannot be read, a README without a table's
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,3 +139,30 @@ def _machine(machine: dict) -> str:
     features = machine["features"]
     lacking = any(feature.startswith("avx") for feature in features) and not any("vnni" in feature for feature in features)
     return machine_text(machine) + (", no VNNI" if lacking else "")
+
+
+def shared_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of both benchmarks of lowered files."""
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="[1 2]")
+    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="[7]")
+    parser.add_argument("--dry", action="store_true", help="store nothing")
+    parser.add_argument("--nets", type=Path, default=ROOT / "target" / "imagenet", metavar="DIR", help="of fixtures/imagenet.py")
+    parser.add_argument("--folder", type=Path, default=ROOT / "target" / "deployed", metavar="DIR", help="for the files that are made")
+    parser.add_argument("--lsqc", type=Path, default=ROOT / "target" / "release" / "lsqc", metavar="FILE", help="[target/release/lsqc]")
+    parser.add_argument("--render", action="store_true", help="only write README's table again")
+    parser.add_argument("--check", action="store_true", help="only say whether README's table is in step")
+
+
+def act(arguments: argparse.Namespace, results: Results, run: Callable[[argparse.Namespace], None]) -> int:
+    """Does what the arguments of a benchmark say; gives the exit code."""
+    try:
+        if arguments.check:
+            return 0 if results.in_step() else 1
+        if arguments.render:
+            results.write()
+        else:
+            run(arguments)
+    except Problem as problem:
+        print(f"{Path(sys.argv[0]).name}: {problem}", file=sys.stderr)
+        return 2
+    return 0

@@ -28,7 +28,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "tests" / "python")]
-from deployed_table import NETWORKS, Problem, Results, latency_key, render_latency  # noqa: E402
+from deployed_table import NETWORKS, Problem, Results, act, latency_key, render_latency, shared_arguments  # noqa: E402
 
 RESULTS = Results("latency", latency_key, render_latency)
 TARGETS = {"onnxruntime": "ort", "openvino": "openvino"}
@@ -187,34 +187,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, metavar="NET", help=", ".join(NETWORKS))
     parser.add_argument("--bits", nargs="+", type=int, default=[8, 3], choices=(8, 3), metavar="N", help="[8 3]")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 64], metavar="N", help="[1 64]")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="[1 2]")
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="[7]")
     parser.add_argument("--openvino", action="store_true", help="in OpenVINO")
     parser.add_argument("--profile", action="store_true", help="the share of each kind of node")
     parser.add_argument("--only-nodes", action="store_true", help="make the files and print their nodes, time nothing")
-    parser.add_argument("--dry", action="store_true", help="store nothing")
-    parser.add_argument("--nets", type=Path, default=ROOT / "target" / "imagenet", metavar="DIR", help="of fixtures/imagenet.py")
-    parser.add_argument("--folder", type=Path, default=ROOT / "target" / "deployed", metavar="DIR", help="for the files that are made")
-    parser.add_argument("--lsqc", type=Path, default=ROOT / "target" / "release" / "lsqc", metavar="FILE", help="[target/release/lsqc]")
-    parser.add_argument("--render", action="store_true", help="only write README's table again")
-    parser.add_argument("--check", action="store_true", help="only say whether README's table is in step")
+    shared_arguments(parser)
     return parser.parse_args()
 
 
-def main(arguments: argparse.Namespace) -> int:
-    """Does what the arguments say; gives the exit code."""
-    if arguments.check:
-        return 0 if RESULTS.in_step() else 1
-    if arguments.render:
-        RESULTS.write()
-    else:
-        run(arguments)
-    return 0
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main(parse()))
-    except Problem as problem:
-        print(f"latency.py: {problem}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(act(parse(), RESULTS, run))

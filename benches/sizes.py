@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "tests" / "python")]
-from deployed_table import Problem, Results, render_sizes, sizes_key  # noqa: E402
+from deployed_table import Problem, Results, act, render_sizes, shared_arguments, sizes_key  # noqa: E402
 
 RESULTS = Results("sizes", sizes_key, render_sizes)
 STORAGES = ("int8", "packed")
@@ -74,31 +74,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet50", metavar="NET", help="[resnet50]")
     parser.add_argument("--bits", nargs="+", type=int, default=[4, 2], choices=(4, 3, 2), metavar="N", help="[4 2]")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="[1 2]")
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="[7]")
-    parser.add_argument("--dry", action="store_true", help="store nothing")
-    parser.add_argument("--nets", type=Path, default=ROOT / "target" / "imagenet", metavar="DIR", help="of fixtures/imagenet.py")
-    parser.add_argument("--folder", type=Path, default=ROOT / "target" / "deployed", metavar="DIR", help="for the files that are made")
-    parser.add_argument("--lsqc", type=Path, default=ROOT / "target" / "release" / "lsqc", metavar="FILE", help="[target/release/lsqc]")
-    parser.add_argument("--render", action="store_true", help="only write README's table again")
-    parser.add_argument("--check", action="store_true", help="only say whether README's table is in step")
+    shared_arguments(parser)
     return parser.parse_args()
 
 
-def main(arguments: argparse.Namespace) -> int:
-    """Does what the arguments say; gives the exit code."""
-    if arguments.check:
-        return 0 if RESULTS.in_step() else 1
-    if arguments.render:
-        RESULTS.write()
-    else:
-        run(arguments)
-    return 0
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main(parse()))
-    except Problem as problem:
-        print(f"sizes.py: {problem}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(act(parse(), RESULTS, run))
