@@ -128,10 +128,10 @@ fn settings(plan: &Plan, outcome: &Outcome) -> Settings {
 }
 
 /// A quantizer in a model, with its steps.
-fn quantizer(model: &Model, value: &str) -> Option<Fixed> {
-    let graph = &model.graph;
-    let (_, node) = graph.producer(graph.find(value)?)?;
-    Fixed::of(graph, node)
+#[must_use]
+pub fn quantizer(model: &Model, value: &str) -> Option<Fixed> {
+    let (_, fixed) = Fixed::behind(&model.graph, model.graph.find(value)?)?;
+    Some(fixed)
 }
 
 /// The middle one of a quantizer's steps.

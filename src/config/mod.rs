@@ -21,6 +21,6 @@ pub use choices::{
 pub use deployment::Deployment;
 pub use flags::{DataFlags, EngineFlags, Flags, MessageFlags, QuantizeFlags};
 pub use layers::{LayerRule, LayerRules};
-pub use plan::{EnginePlan, Labels, Length, Loss, Outputs, Plan, StepOutput};
+pub use plan::{DEPLOY_FILES, EnginePlan, Labels, Length, Loss, Outputs, Plan, StepOutput};
 pub use settings::{Quantization, Settings, check_model, data_spec};
 pub use size::Size;

@@ -25,7 +25,7 @@ pub(super) const DEFAULT_BATCH: usize = 128;
 /// The files of a folder of `--emit-step`.
 const STEP_FILES: &[&str] = &["step.onnx", "step.json", "state.npz"];
 /// The files of a folder of `--deploy`.
-pub const DEPLOY_FILES: &[&str] = &[
+pub const DEPLOY_FILES: [&str; 6] = [
     "model.onnx",
     "manifest.json",
     "sample.npz",
@@ -356,7 +356,7 @@ fn outputs(flags: &Flags, bits: Bits) -> Result<Outputs> {
     }
     // The files of a folder have names of their own there.
     let step = outputs.step.as_ref().map(|step| (&step.folder, "--emit-step", STEP_FILES));
-    let deploy = outputs.deploy.as_ref().map(|folder| (folder, "--deploy", DEPLOY_FILES));
+    let deploy = outputs.deploy.as_ref().map(|folder| (folder, "--deploy", &DEPLOY_FILES[..]));
     for (folder, flag, names) in [step, deploy].into_iter().flatten() {
         output::check_directory(folder)?;
         let inside = |file: &PathBuf| names.iter().any(|name| output::is_same_file(&folder.join(name), file));

@@ -7,24 +7,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use lsqc_passes::ir::{Graph, Tensor};
+use lsqc_passes::ir::Tensor;
 use lsqc_passes::lower::Fixed;
 
-use crate::config::Plan;
+use crate::config::{DEPLOY_FILES, Plan};
 use crate::data::FileDigest;
 use crate::engine::{Selected, Tensors};
 use crate::npz;
 use crate::output::Staged;
 use crate::report::{Manifest, ManifestLayer, ManifestPort, Report, SCHEMA_VERSION, Tool};
 use crate::run::{Outcome, Sample};
-use crate::summary;
-
-const MODEL: &str = "model.onnx";
-const MANIFEST: &str = "manifest.json";
-const SAMPLE: &str = "sample.npz";
-const EXAMPLE: &str = "example.py";
-const RUNTIME: &str = "runtime.py";
-const REQUIREMENTS: &str = "requirements.txt";
+use crate::summary::{self, quantizer};
 
 /// What the example runs on, and what it needs installed.
 struct Runtime {
@@ -63,6 +56,14 @@ pub fn stage(
     model: &[u8],
     staged: &mut Staged,
 ) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    let [
+        model_file,
+        manifest_file,
+        sample_file,
+        example_file,
+        runtime_file,
+        requirements_file,
+    ] = DEPLOY_FILES;
     let (inputs, outputs) = (ports(&sample.inputs, "input"), ports(&sample.outputs, "output"));
     let tensors = |ports: &[ManifestPort], of: &Tensors| -> Vec<(String, Tensor)> {
         let found = ports
@@ -79,7 +80,7 @@ pub fn stage(
         tool: Tool::this(),
         target: plan.deployment.target.name.to_owned(),
         requires: report.requires.clone(),
-        model: summary::file(&FileDigest::of(Path::new(MODEL), model)),
+        model: summary::file(&FileDigest::of(Path::new(model_file), model)),
         float_model: report.input.clone(),
         inputs,
         outputs,
@@ -89,16 +90,16 @@ pub fn stage(
         layers: layers(outcome),
         metrics: report.metrics,
         engine: engine.judge.version(),
-        sample: summary::file(&FileDigest::of(Path::new(SAMPLE), &archive)),
+        sample: summary::file(&FileDigest::of(Path::new(sample_file), &archive)),
     };
     let Runtime { code, requirements } = runtime(plan.deployment.target.name);
     let files = vec![
-        (folder.join(MODEL), model.to_vec()),
-        (folder.join(MANIFEST), crate::report::to_json(&manifest)?.into_bytes()),
-        (folder.join(SAMPLE), archive),
-        (folder.join(EXAMPLE), include_bytes!("example.py").to_vec()),
-        (folder.join(RUNTIME), code.as_bytes().to_vec()),
-        (folder.join(REQUIREMENTS), requirements.as_bytes().to_vec()),
+        (folder.join(model_file), model.to_vec()),
+        (folder.join(manifest_file), crate::report::to_json(&manifest)?.into_bytes()),
+        (folder.join(sample_file), archive),
+        (folder.join(example_file), include_bytes!("example.py").to_vec()),
+        (folder.join(runtime_file), code.as_bytes().to_vec()),
+        (folder.join(requirements_file), requirements.as_bytes().to_vec()),
     ];
     staged.directory(folder);
     for (path, bytes) in &files {
@@ -119,11 +120,10 @@ fn ports(tensors: &Tensors, kind: &str) -> Vec<ManifestPort> {
 }
 
 fn layers(outcome: &Outcome) -> Vec<ManifestLayer> {
-    let graph = &outcome.trained.graph;
     let bits = |bits: u32| u8::try_from(bits).unwrap_or(u8::MAX);
     let layers = outcome.sites.layers.iter().map(|layer| {
-        let input = quantizer(graph, &layer.input);
-        let weight = quantizer(graph, &layer.weight);
+        let input = quantizer(&outcome.trained, &layer.input);
+        let weight = quantizer(&outcome.trained, &layer.weight);
         ManifestLayer {
             name: layer.name.clone(),
             op: layer.op.clone(),
@@ -137,9 +137,4 @@ fn layers(outcome: &Outcome) -> Vec<ManifestLayer> {
         }
     });
     layers.collect()
-}
-
-fn quantizer(graph: &Graph, value: &str) -> Option<Fixed> {
-    let (_, fixed) = Fixed::behind(graph, graph.find(value)?)?;
-    Some(fixed)
 }
