@@ -5,7 +5,7 @@ mod common;
 use common::{elements, nodes, run_in};
 use insta::assert_snapshot;
 use lsqc_passes::analyze::INFER_TYPES;
-use lsqc_passes::ir::{DType, Model};
+use lsqc_passes::ir::Model;
 use lsqc_passes::lower::{LOWER_QDQ, LevelSite, LevelSites};
 use lsqc_passes::pass::{NoEvaluator, PassCx};
 
@@ -48,15 +48,15 @@ fn layers_stand_between_integers() {
         "{FIRST}  r = Relu (c)  rq = fq4 (r, s)  uq = sq8 (u, t)  y = Conv (rq, uq)"
     ));
     assert_snapshot!(nodes(&model), @r#"
-    "xq/quantized" = QuantizeLinear (x, sx, "xq/zero_point")
-    "xq/dequantized" = DequantizeLinear ("xq/quantized", sx, "xq/zero_point")
+    "xq/quantized" = QuantizeLinear (x, sx, "uint8/128")
+    "xq/dequantized" = DequantizeLinear ("xq/quantized", sx, "uint8/128")
     "w/dequantized" = DequantizeLinear ("w/int8", "w/scale", "w/zero_point")
-    "b/dequantized" = DequantizeLinear ("b/int32", "b/scale", "b/zero_point")
+    "b/dequantized" = DequantizeLinear ("b/int32", "b/scale")
     c = Conv ("xq/dequantized", "w/dequantized", "b/dequantized")
     r = Relu (c)
-    "rq/quantized" = QuantizeLinear (c, s, "rq/zero_point")
-    "rq/levels" = Clip ("rq/quantized", "rq/min", "rq/max")
-    "rq/dequantized" = DequantizeLinear ("rq/levels", s, "rq/zero_point")
+    "rq/quantized" = QuantizeLinear (c, s, "uint8/0")
+    "rq/levels" = Clip ("rq/quantized", "uint8/0", "uint8/15")
+    "rq/dequantized" = DequantizeLinear ("rq/levels", s, "uint8/0")
     "u/dequantized" = DequantizeLinear ("u/int8", "u/scale", "u/zero_point")
     y = Conv ("rq/dequantized", "u/dequantized")
     "#);
@@ -76,16 +76,21 @@ fn layers_stand_between_integers() {
         ]
     );
     assert_eq!(
-        (elements(&model, "rq/min"), elements(&model, "rq/max")),
+        (elements(&model, "uint8/0"), elements(&model, "uint8/15")),
         (vec![0.0], vec![15.0])
     );
     let graph = &model.graph;
     let find = |op: &str, index: usize, nth: usize| {
         let (_, node) = graph.nodes().filter(|(_, node)| node.op.is(op)).nth(nth).unwrap();
         let (_, from) = graph.producer(node.input(index).unwrap()).unwrap();
-        [0, 1, 2].map(|operand| graph[from.input(operand).unwrap()].constant().unwrap().clone())
+        let constants = from.inputs().iter().flatten();
+        constants
+            .map(|&operand| graph[operand].constant().unwrap().clone())
+            .collect::<Vec<_>>()
     };
-    let [levels, scale, zero] = find("Conv", 1, 0);
+    let [levels, scale, zero] = &find("Conv", 1, 0)[..] else {
+        panic!("three operands")
+    };
     assert_eq!(
         levels.values::<i8>().unwrap()[..],
         [2 << 4, -3 << 4],
@@ -93,11 +98,14 @@ fn layers_stand_between_integers() {
     );
     assert_eq!(scale.to_f32().unwrap(), [0.25 / 16.0]);
     assert_eq!(zero.values::<i8>().unwrap()[..], [0]);
-    let [levels, scale, zero] = find("Conv", 2, 0);
+    let [levels, scale] = &find("Conv", 2, 0)[..] else {
+        panic!("the bias has no zero point")
+    };
     assert_eq!(levels.values::<i32>().unwrap()[..], [256, -768]);
     assert_eq!(scale.to_f32().unwrap(), [0.125 * 0.25 / 16.0]);
-    assert_eq!((zero.dtype(), zero.to_f32().unwrap()), (DType::I32, vec![0.0]));
-    let [levels, scale, _] = find("Conv", 1, 1);
+    let [levels, scale, _] = &find("Conv", 1, 1)[..] else {
+        panic!("three operands")
+    };
     assert_eq!(levels.values::<i8>().unwrap()[..], [4, 8], "eight bits are not shifted");
     assert_eq!(scale.to_f32().unwrap(), [0.25]);
 }
@@ -160,11 +168,18 @@ fn a_relu_with_another_user_stays() {
 fn signed_levels_have_the_zero_point_128() {
     let (model, sites) = lower(&format!("{FIRST}  q = sq4 (c, s)  uq = sq8 (u, t)  y = Conv (q, uq)"));
     assert_eq!(last(&sites), (128, (120, 135)));
-    assert_eq!(elements(&model, "q/zero_point"), [128.0]);
-    assert_eq!(
-        (elements(&model, "q/min"), elements(&model, "q/max")),
-        (vec![120.0], vec![135.0])
-    );
+    let levels = nodes(&model)
+        .lines()
+        .filter(|line| line.starts_with(r#""q/"#))
+        .map(str::to_owned)
+        .collect::<Vec<_>>()
+        .join("\n");
+    assert_snapshot!(levels, @r#"
+    "q/quantized" = QuantizeLinear (c, s, "uint8/128")
+    "q/levels" = Clip ("q/quantized", "uint8/120", "uint8/135")
+    "q/dequantized" = DequantizeLinear ("q/levels", s, "uint8/128")
+    "#);
+    assert_eq!(elements(&model, "uint8/120"), [120.0]);
 }
 
 #[test]
@@ -178,7 +193,7 @@ fn a_quantizer_behind_another_keeps_its_clip_at_full_range() {
         .filter(|line| line.contains("= Clip"))
         .map(str::to_owned)
         .collect();
-    assert_eq!(clips, [r#""q/levels" = Clip ("q/quantized", "q/min", "q/max")"#]);
+    assert_eq!(clips, [r#""q/levels" = Clip ("q/quantized", "uint8/0", "uint8/255")"#]);
 }
 
 #[test]
@@ -186,16 +201,16 @@ fn the_quantizer_is_repeated_behind_moves() {
     let body = format!("{FIRST}  q = fq8 (c, s)  m = MaxPool <kernel_shape = [4, 4]> (q)  uq = sq8 (u, t)  y = Conv (m, uq)");
     let (model, sites) = lower(&body);
     assert_snapshot!(nodes(&model), @r#"
-    "xq/quantized" = QuantizeLinear (x, sx, "xq/zero_point")
-    "xq/dequantized" = DequantizeLinear ("xq/quantized", sx, "xq/zero_point")
+    "xq/quantized" = QuantizeLinear (x, sx, "uint8/128")
+    "xq/dequantized" = DequantizeLinear ("xq/quantized", sx, "uint8/128")
     "w/dequantized" = DequantizeLinear ("w/int8", "w/scale", "w/zero_point")
-    "b/dequantized" = DequantizeLinear ("b/int32", "b/scale", "b/zero_point")
+    "b/dequantized" = DequantizeLinear ("b/int32", "b/scale")
     c = Conv ("xq/dequantized", "w/dequantized", "b/dequantized")
-    "q/quantized" = QuantizeLinear (c, s, "q/zero_point")
-    "q/dequantized" = DequantizeLinear ("q/quantized", s, "q/zero_point")
+    "q/quantized" = QuantizeLinear (c, s, "uint8/0")
+    "q/dequantized" = DequantizeLinear ("q/quantized", s, "uint8/0")
     m = MaxPool <kernel_shape = [4, 4]> ("q/dequantized")
-    "m/levels" = QuantizeLinear (m, s, "q/zero_point")
-    "m/dequantized" = DequantizeLinear ("m/levels", s, "q/zero_point")
+    "m/levels" = QuantizeLinear (m, s, "uint8/0")
+    "m/dequantized" = DequantizeLinear ("m/levels", s, "uint8/0")
     "u/dequantized" = DequantizeLinear ("u/int8", "u/scale", "u/zero_point")
     y = Conv ("m/dequantized", "u/dequantized")
     "#);
@@ -206,7 +221,7 @@ fn the_quantizer_is_repeated_behind_moves() {
     ));
     let repeated = nodes(&model);
     assert!(
-        repeated.contains(r#""f/levels" = QuantizeLinear (f, s, "q/zero_point")"#),
+        repeated.contains(r#""f/levels" = QuantizeLinear (f, s, "uint8/0")"#),
         "{repeated}"
     );
 }
@@ -216,7 +231,7 @@ fn the_quantizer_is_repeated_behind_a_concat_of_one_grid() {
     let body = format!(
         "{FIRST}  p = fq8 (c, s)  d = Abs (c)  q = fq8 (d, s)  j = Concat <axis = 2> (p, q)  uq = sq8 (u, t)  y = Conv (j, uq)"
     );
-    let repeated = r#""j/levels" = QuantizeLinear (j, s, "p/zero_point")"#;
+    let repeated = r#""j/levels" = QuantizeLinear (j, s, "uint8/0")"#;
     let (model, _) = lower(&body);
     assert!(nodes(&model).contains(repeated), "{}", nodes(&model));
     for other in [
@@ -238,10 +253,10 @@ fn steps_for_each_channel_become_scales_along_the_axis() {
         }";
     let (model, _) = try_lower(text).unwrap();
     assert_snapshot!(nodes(&model), @r#"
-    "xq/quantized" = QuantizeLinear (x, sx, "xq/zero_point")
-    "xq/dequantized" = DequantizeLinear ("xq/quantized", sx, "xq/zero_point")
+    "xq/quantized" = QuantizeLinear (x, sx, "uint8/128")
+    "xq/dequantized" = DequantizeLinear ("xq/quantized", sx, "uint8/128")
     "w/dequantized" = DequantizeLinear <axis = 0> ("w/int8", "w/scale", "w/zero_point")
-    "b/dequantized" = DequantizeLinear <axis = 0> ("b/int32", "b/scale", "zero_point/int32x2")
+    "b/dequantized" = DequantizeLinear <axis = 0> ("b/int32", "b/scale")
     y = Conv ("xq/dequantized", "w/dequantized", "b/dequantized")
     "#);
     assert_eq!(elements(&model, "b/scale"), [0.125 * 0.25, 0.125 * 0.5]);

@@ -186,14 +186,14 @@ fn lower(form: Form, text: &str) -> (Model, Vec<LevelSite>) {
 fn signed_bytes_have_no_zero_point_and_are_clipped_in_floats() {
     let (model, sites) = lower(Form::of(&TENSORRT), &layers(4, 0, 4));
     assert_snapshot!(nodes(&model), @r#"
-    "xq/quantized" = QuantizeLinear (x, sx, "xq/zero_point")
-    "xq/dequantized" = DequantizeLinear ("xq/quantized", sx, "xq/zero_point")
+    "xq/quantized" = QuantizeLinear (x, sx, "int8/0")
+    "xq/dequantized" = DequantizeLinear ("xq/quantized", sx, "int8/0")
     "w/dequantized" = DequantizeLinear ("w/int8", "w/scale", "w/zero_point")
     c = Conv ("xq/dequantized", "w/dequantized", "b/snapped")
     r = Relu (c)
     "rq/clipped" = Clip (c, "rq/min", "rq/max")
-    "rq/quantized" = QuantizeLinear ("rq/clipped", s, "rq/zero_point")
-    "rq/dequantized" = DequantizeLinear ("rq/quantized", s, "rq/zero_point")
+    "rq/quantized" = QuantizeLinear ("rq/clipped", s, "int8/0")
+    "rq/dequantized" = DequantizeLinear ("rq/quantized", s, "int8/0")
     "u/dequantized" = DequantizeLinear ("u/int8", "u/scale", "u/zero_point")
     y = Conv ("rq/dequantized", "u/dequantized")
     "#);
@@ -206,7 +206,7 @@ fn signed_bytes_have_no_zero_point_and_are_clipped_in_floats() {
         (elements(&model, "rq/min"), elements(&model, "rq/max")),
         (vec![0.0], vec![7.5])
     );
-    let zero = model.graph.find("rq/zero_point").unwrap();
+    let zero = model.graph.find("int8/0").unwrap();
     assert_eq!(model.graph[zero].constant().unwrap().dtype(), DType::I8);
     // The bias stays in floats, on the grid 0.125·0.25/2⁴ of the accumulator.
     assert_eq!(elements(&model, "b/snapped"), [261.0 / 512.0, -1.5]);

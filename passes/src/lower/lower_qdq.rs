@@ -5,14 +5,14 @@
 //! - A Relu or Clip that only a quantizer takes moves into that Clip: round is monotonic, so clipping before and after agree.
 //! - Behind an op that only moves values the same quantizer is repeated, because a runtime fuses an op only between two of them.
 //! - Behind another quantizer the integer Clip stays even at full range: it keeps ONNX Runtime from merging the two, which it does wrongly.
-//! - Zero points are always written: ONNX Runtime does not fuse a Gemm without.
+//! - Zero points are always written, but for those of biases: ONNX Runtime does not fuse a Gemm without.
 //! - Weights and biases: [`stored`](super::stored).
 //!
 //! ONNX QuantizeLinear, DequantizeLinear (10, 13, …) and Clip (12: on integers). Per-axis scales need operator set 13.
 
 use std::collections::HashMap;
 
-use super::stored::{lower_bias, lower_weight};
+use super::stored::{lower_bias, lower_weight, shared};
 use super::{Fixed, Form, LevelSite, LevelSites, label};
 use crate::analyze::weighted;
 use crate::ir::{DType, Graph, Model, NodeId, Op, Tensor, TensorType, ValueId};
@@ -100,7 +100,7 @@ fn lower_activation(graph: &mut Graph, id: NodeId, fixed: &Fixed, form: Form) ->
         return Err(format!("{} levels without a sign do not fit {}", 1u32 << bits, form.dtype()));
     }
     let byte = |level: i32| form.byte(level + zero);
-    let zero_point = graph.add_constant(&format!("{name}/zero_point"), byte(0)?);
+    let zero_point = shared_level(graph, byte(0)?);
     let shape = graph[fixed.x].ty.as_ref().and_then(|ty| ty.shape.clone());
     let typed = |dtype: DType| {
         Some(TensorType {
@@ -113,7 +113,9 @@ fn lower_activation(graph: &mut Graph, id: NodeId, fixed: &Fixed, form: Form) ->
     if form.activations == ActivationForm::SignedBytes && !in_full {
         #[allow(clippy::cast_precision_loss)]
         let bound = |level: i32| Tensor::scalar(level as f32 * step);
-        before = clip(graph, x, (bound(floor), bound(ceiling)), &name, "clipped");
+        let least = graph.add_constant(&format!("{name}/min"), bound(floor));
+        let most = graph.add_constant(&format!("{name}/max"), bound(ceiling));
+        before = clip(graph, x, (least, most), &format!("{name}/clipped"));
         graph[before].ty = typed(DType::F32);
         label(graph, &name, &[before]);
     }
@@ -121,7 +123,8 @@ fn lower_activation(graph: &mut Graph, id: NodeId, fixed: &Fixed, form: Form) ->
     let mut levels = graph.insert(Op::onnx("QuantizeLinear"), &[before, scale, zero_point], vec![], &base);
     graph[levels].ty = typed(form.dtype());
     if form.activations == ActivationForm::UnsignedBytes && (!in_full || behind_quantizer) {
-        levels = clip(graph, levels, (byte(floor)?, byte(ceiling)?), &name, "levels");
+        let bounds = (shared_level(graph, byte(floor)?), shared_level(graph, byte(ceiling)?));
+        levels = clip(graph, levels, bounds, &format!("{name}/levels"));
         graph[levels].ty = typed(form.dtype());
     }
     let grid = Grid { scale, zero_point };
@@ -141,11 +144,14 @@ fn lower_activation(graph: &mut Graph, id: NodeId, fixed: &Fixed, form: Form) ->
     Ok((site, dequantized, grid))
 }
 
-/// A Clip of `x`; its bounds are named after the quantizer `name`, its result `suffix`.
-fn clip(graph: &mut Graph, x: ValueId, (lo, hi): (Tensor, Tensor), name: &str, suffix: &str) -> ValueId {
-    let least = graph.add_constant(&format!("{name}/min"), lo);
-    let most = graph.add_constant(&format!("{name}/max"), hi);
-    graph.insert(Op::onnx("Clip"), &[x, least, most], vec![], &format!("{name}/{suffix}"))
+/// A level, as a constant that all quantizers share: each is a few bytes, its names many more.
+fn shared_level(graph: &mut Graph, level: Tensor) -> ValueId {
+    let number = level.to_f32().and_then(|values| values.first().copied()).unwrap_or_default();
+    shared(graph, &format!("{}/{number}", level.dtype()), level)
+}
+
+fn clip(graph: &mut Graph, x: ValueId, (least, most): (ValueId, ValueId), base: &str) -> ValueId {
+    graph.insert(Op::onnx("Clip"), &[x, least, most], vec![], base)
 }
 
 fn dequantize(graph: &mut Graph, levels: ValueId, grid: Grid, base: &str) -> ValueId {

@@ -3,7 +3,9 @@
 //! - Weights are int8, the level shifted left by k, with scale s_w/2^k; see [`Form::shift`].
 //! - Packed, weights of at most 4 bits are int4 and of 2 bits int2, unshifted, behind a Cast to int8 and a Mul by 2^k, which a runtime folds when
 //!   it loads the file: what it computes then is what bytes give. ONNX Cast takes int4 from operator set 21 and int2 from 25 on.
-//! - Biases are int32 with scale s_x·s_w/2^k, or stay float where the target has them so.
+//!   Their zero points are each layer's own: ONNX Runtime's precise kernels on x86 without VNNI cannot load a file where layers share them.
+//! - Biases are int32 with scale s_x·s_w/2^k and without zero points, or stay float where the target has them so. A zero point for each
+//!   channel would be as large as the bias.
 
 use super::snap_biases::integer_bias;
 use super::{Fixed, Form, label};
@@ -43,7 +45,7 @@ pub(super) fn lower_weight(graph: &mut Graph, id: NodeId, fixed: &Fixed, form: F
         graph[levels].ty = Some(TensorType::fixed(DType::I8, &shape));
         label(graph, &name, &[levels]);
         if shift > 0 {
-            let factor = constant(graph, &format!("shift/{shift}"), Tensor::scalar(1i8 << shift));
+            let factor = shared(graph, &format!("shift/{shift}"), Tensor::scalar(1i8 << shift));
             levels = graph.insert(Op::onnx("Mul"), &[levels, factor], vec![], &format!("{name}/shifted"));
             graph[levels].ty = Some(TensorType::fixed(DType::I8, &shape));
             label(graph, &name, &[levels]);
@@ -69,17 +71,8 @@ pub(super) fn lower_weight(graph: &mut Graph, id: NodeId, fixed: &Fixed, form: F
     Ok(())
 }
 
-/// The zero points of a bias. Layers with as many channels have the same ones: beside packed weights they would add up. Those of weights are not
-/// shared: ONNX Runtime's precise kernels on x86 without VNNI cannot load such a file.
-fn zeros(graph: &mut Graph, name: &str, zeros: Tensor) -> ValueId {
-    let &[channels] = zeros.shape() else {
-        return graph.add_constant(&format!("{name}/zero_point"), zeros);
-    };
-    constant(graph, &format!("zero_point/{}x{channels}", zeros.dtype()), zeros)
-}
-
-/// A constant that layers share.
-fn constant(graph: &mut Graph, name: &str, tensor: Tensor) -> ValueId {
+/// A constant that several nodes share.
+pub(super) fn shared(graph: &mut Graph, name: &str, tensor: Tensor) -> ValueId {
     let present = graph.find(name).filter(|&value| graph[value].constant() == Some(&tensor));
     present.unwrap_or_else(|| graph.add_constant(name, tensor))
 }
@@ -116,14 +109,13 @@ pub(super) fn lower_bias(graph: &mut Graph, op: Weighted, form: Form) -> Result<
     };
     let levels = graph.add_constant(&format!("{name}/int32"), Tensor::vector(bias.levels));
     let scale = graph.add_constant(&format!("{name}/scale"), Tensor::new(&scale_shape, bias.scales));
-    let zero_point = zeros(graph, &name, Tensor::full(&scale_shape, 0i32));
     let attributes = if scale_shape.is_empty() {
         vec![]
     } else {
         vec![Attribute::new("axis", 0i64)]
     };
     let base = format!("{name}/dequantized");
-    let dequantized = graph.insert(Op::onnx("DequantizeLinear"), &[levels, scale, zero_point], attributes, &base);
+    let dequantized = graph.insert(Op::onnx("DequantizeLinear"), &[levels, scale], attributes, &base);
     graph[dequantized].ty = Some(TensorType::fixed(DType::F32, &[channels]));
     label(graph, &name, &[dequantized]);
     graph.set_input(op.node, index, Some(dequantized));
