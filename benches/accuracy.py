@@ -40,7 +40,7 @@ from accuracy_table import BITS, COLUMNS, NETWORKS, TRAINED, Problem, insert, re
 RESULTS = ROOT / "benches" / "accuracy.json"
 README = ROOT / "README.md"
 
-SETTINGS = {  # (network, bits): training from the float model, in epochs of 468 steps
+SETTINGS = {  # (network, bits): training from the float model, with batches of 128 but where there is another `batch`
     ("resnet20", 8): {"epochs": 1, "lr": 0.001},
     ("resnet20", 4): {"epochs": 3, "lr": 0.005},
     ("resnet20", 3): {"epochs": 3, "lr": 0.005},
@@ -214,6 +214,8 @@ def flags_of(cell: Cell, settings: dict, threads: int) -> list[object]:
     flags += ["--steps", settings["steps"]] if "steps" in settings else ["--epochs", settings["epochs"]]
     if cell.method in TRAINED:
         flags += ["--loss", cell.method, "--lr", settings["lr"]]
+    if "batch" in settings:
+        flags += ["--batch", settings["batch"]]
     if "proof_images" in settings:
         flags += ["--proof-images", settings["proof_images"]]
     return flags

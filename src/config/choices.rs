@@ -70,8 +70,10 @@ choice! {
 choice! {
     /// How step sizes start.
     Init {
-        /// 2·mean|v| / √Q_P, to be trained
+        /// lsq up to 4 bits, mse above
         #[default]
+        Auto = "auto",
+        /// 2·mean|v| / √Q_P, to be trained
         Lsq = "lsq",
         /// The step of least squared error, good without training
         Mse = "mse",

@@ -113,7 +113,7 @@ pub struct Flags {
     /// What is quantized, and to how many bits.
     #[command(flatten)]
     pub quantize: QuantizeFlags,
-    /// How step sizes start [default: lsq; mse for w8a8 and with --epochs 0]
+    /// How step sizes start [default: auto; mse with --epochs 0]
     #[arg(long, value_enum, value_name = "INIT", help_heading = "Quantization")]
     pub init: Option<Init>,
 

@@ -201,7 +201,7 @@ impl Plan {
             require: if required { Require::Data } else { Require::Nothing },
             bits,
             deployment,
-            init: init(flags, &settings, length, bits),
+            init: init(flags, &settings, length),
             layers,
             loss_choice: flags.loss.or(train.loss).unwrap_or_default(),
             length,
@@ -305,14 +305,13 @@ fn length(flags: &Flags, settings: &Settings) -> Result<Length> {
     })
 }
 
-/// Without training, and with 8 bits throughout, steps are best where the error is least: without training that is implied unless the same
-/// or a stronger source says otherwise, with it unless any says.
-fn init(flags: &Flags, settings: &Settings, length: Length, bits: Bits) -> Init {
+/// Without training steps are best where the error is least: that is implied unless the same or a stronger source says otherwise.
+fn init(flags: &Flags, settings: &Settings, length: Length) -> Init {
     let length_by_flag = flags.epochs.is_some() || flags.steps.is_some();
     match (flags.init, settings.file.quantize.init) {
         (Some(init), _) => init,
         (None, Some(init)) if !(length.is_zero() && length_by_flag) => init,
-        _ if length.is_zero() || bits.are_eight() => Init::Mse,
+        _ if length.is_zero() => Init::Mse,
         _ => Init::default(),
     }
 }

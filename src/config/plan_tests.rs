@@ -47,7 +47,7 @@ fn defaults() {
     );
     assert_eq!(
         (plan.length, plan.init, plan.loss_choice),
-        (Length::Epochs(3), Init::Mse, LossChoice::Auto)
+        (Length::Epochs(3), Init::Auto, LossChoice::Auto)
     );
     assert_eq!((plan.learning_rate(), plan.data.test_fraction), (0.001, 0.1));
     assert!(plan.outputs.report.ends_with("out.report.json"));
@@ -112,8 +112,7 @@ fn calibration_only_implies_mse() {
     assert_eq!(init("[quantize]\ninit = \"lsq\"", "--steps 0"), Init::Mse);
     assert_eq!(init("[quantize]\ninit = \"lsq\"\n[train]\nepochs = 0", ""), Init::Lsq);
     assert_eq!(init("", "--epochs 0 --init lsq"), Init::Lsq);
-    assert_eq!(init("", "--bits 8"), Init::Mse);
-    assert_eq!(init("", "--bits w8a4"), Init::Lsq);
+    assert_eq!(init("", "--bits w8a4"), Init::Auto);
     assert_eq!(init("[quantize]\ninit = \"lsq\"", "--bits 8"), Init::Lsq);
     assert_eq!(init("[quantize]\ninit = \"mse\"", ""), Init::Mse);
 }

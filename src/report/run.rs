@@ -126,7 +126,7 @@ part! {
         storage: String,
         /// Whether sums of two products stay within 16 bits.
         no_vnni: bool,
-        /// How step sizes started: lsq or mse.
+        /// How step sizes started: auto, lsq or mse.
         init: String,
         /// What was minimised: ce, kd or both; null where nothing was trained.
         loss: Option<String>,

@@ -96,6 +96,7 @@ pub fn set_steps(compiler: &mut Compiler, initial: &mut Model, calibration: &Cal
 #[must_use]
 pub fn step_init(init: Init) -> StepInit {
     match init {
+        Init::Auto => StepInit::ByBits,
         Init::Lsq => StepInit::Lsq,
         Init::Mse => StepInit::MinMse,
     }

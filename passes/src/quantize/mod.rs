@@ -148,11 +148,17 @@ pub enum Sign {
     Unsigned,
 }
 
+/// The most bits for which the paper's start is a good one. 2·mean|v|/√Q_P makes the range 2·mean|v|·√Q_P, which grows with the levels while
+/// the values do not: at 8 bits it is 16 times what normal values fill, and a short training does not find back.
+pub const PAPER_BITS: u32 = 4;
+
 /// How a step starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum StepInit {
-    /// 2·mean|v|/√Q_P, as the paper.
+    /// As the paper up to [`PAPER_BITS`], of the least error above.
     #[default]
+    ByBits,
+    /// 2·mean|v|/√Q_P, as the paper.
     Lsq,
     /// The step of the least mean squared error.
     MinMse,

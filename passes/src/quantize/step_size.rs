@@ -1,14 +1,15 @@
 //! Initial step sizes.
 
-use super::StepInit;
+use super::{PAPER_BITS, StepInit};
 use crate::ops::QuantRange;
 
 /// The initial step for `values` by `init`; `None` where they are all zero, so that no step fits them.
 #[must_use]
 pub fn initial(values: &[f32], range: QuantRange, init: StepInit) -> Option<f32> {
     match init {
+        StepInit::ByBits if range.bits <= PAPER_BITS => lsq(values, range),
         StepInit::Lsq => lsq(values, range),
-        StepInit::MinMse => min_mse(values, range),
+        StepInit::ByBits | StepInit::MinMse => min_mse(values, range),
     }
 }
 
@@ -87,6 +88,14 @@ mod tests {
     fn lsq_is_the_papers_formula() {
         let step = lsq(&[1.0, -2.0, 3.0], SIGNED_3);
         assert_eq!(step, Some((2.0 * 2.0 / 3f64.sqrt()) as f32));
+    }
+
+    #[test]
+    fn many_bits_start_where_the_error_is_least() {
+        let values: Vec<f32> = (1..500).map(|i| (i as f32 * 0.7).sin()).collect();
+        let by_bits = |bits| initial(&values, QuantRange { bits, signed: true }, StepInit::ByBits);
+        assert_eq!(by_bits(4), lsq(&values, QuantRange { bits: 4, signed: true }));
+        assert_eq!(by_bits(5), min_mse(&values, QuantRange { bits: 5, signed: true }));
     }
 
     #[test]
