@@ -1,4 +1,5 @@
 //! A sample case of the op table as a graph with a loss, to be differentiated.
+#![allow(dead_code)] // Each test uses some of it.
 
 use lsqc::engine::Tensors;
 use lsqc_passes::analyze::INFER_TYPES;
@@ -80,7 +81,7 @@ pub fn with_loss(entry: &OpEntry, sample: &Sample) -> Result<(Model, Tensors), S
 }
 
 /// The IR version that came with an operator set.
-fn ir_version(opset: i64) -> i64 {
+pub fn ir_version(opset: i64) -> i64 {
     match opset {
         ..=18 => 8,
         19 | 20 => 9,
@@ -92,7 +93,7 @@ fn ir_version(opset: i64) -> i64 {
 
 /// Distinct numbers of both signs, none near 0: with equal ones, a gradient that is off by a permutation would pass.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
-fn weights(shape: &[usize]) -> Tensor {
+pub fn weights(shape: &[usize]) -> Tensor {
     let count: usize = shape.iter().product();
     let values = (0..count).map(|index| {
         let t = (index as f64 * 0.754_877_666_246_692_7 + 0.3).fract();
