@@ -6,7 +6,7 @@ Each case trains a fixture for a few steps for one target, per tensor or per cha
 file: the example of its hand-over folder runs; each layer, cut out between its integer inputs and its integer result, gives the same levels in another runtime than ONNX Runtime:
 OpenVINO for `openvino`, where every convolution must also run in integers, and the onnx package's reference evaluator for `tensorrt` and
 `portable`, whose levels must be int8 with zero point 0 and whose biases are floats. `--all`: every number of bits, fixture and
-granularity; `--table` also prints them as a table.
+granularity, on all test images; `--table` also prints them as a table.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import onnxruntime
 import openvino
 from onnx.reference import ReferenceEvaluator
 
-from check_lowered import FEW_STEPS, STEPS, TEST_IMAGES, check_model, check_report
+from check_lowered import FEW_STEPS, FEW_TEST_IMAGES, STEPS, TEST_IMAGES, check_model, check_report, test_set
 from support import FIXTURES, Tally, check, images, lsqc
 
 TARGETS = ("ort", "openvino", "tensorrt", "portable")
@@ -91,7 +91,7 @@ class Row:
     changed: int
 
 
-def run(binary: Path, case: Case, rows: list[Row]) -> str:
+def run(binary: Path, case: Case, test_images: int, rows: list[Row]) -> str:
     """Runs and checks one case."""
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
@@ -101,13 +101,14 @@ def run(binary: Path, case: Case, rows: list[Row]) -> str:
         flags = ["--target", case.target, "--bits", case.bits, "--engine", "ort", "--proof-images", PROOF_IMAGES, *sums]
         flags += ["--per-channel"] if case.per_channel else []
         training = ["--steps", STEPS.get(case.bits, FEW_STEPS), "--batch", BATCH]
+        training += test_set(FIXTURES[case.fixture], test_images, folder)
         lowered = folder / "lowered.onnx"
         outputs = ["-o", lowered, "--report", folder / "report.json", "--deploy", folder / "handover", "--quiet"]
         lsqc(binary, "quantize", FIXTURES[case.fixture] / "model.onnx", *flags, *training, *outputs, folder=folder)
         report = json.loads((folder / "report.json").read_text())
         check(report["settings"]["target"] == case.target, "it is for another target")
         check(report["settings"]["placement"] == case.placement, f"its placement is {report['settings']['placement']}")
-        check_report(report, case, PROOF_IMAGES)
+        check_report(report, case, PROOF_IMAGES, test_images)
         check_model(lowered)
         steps = {layer["weights"]["steps"] for layer in report["layers"] if layer["weights"]}
         check((steps != {1}) == case.per_channel, f"weights have {sorted(steps)} steps")
@@ -120,8 +121,8 @@ def run(binary: Path, case: Case, rows: list[Row]) -> str:
     same = report["metrics"]["fake_quantized_lowered"]["same_top1"]
     layers = report["proof"]["layers"]
     ties, mismatches = (sum(layer[key] for layer in layers) for key in ("ties", "mismatches"))
-    rows.append(Row(case, report["metrics"]["drop"]["points"], mismatches, ties, TEST_IMAGES - same))
-    return f"{TEST_IMAGES - same} classes change, {ties} ties{remark}, {time.monotonic() - start:.0f} s"
+    rows.append(Row(case, report["metrics"]["drop"]["points"], mismatches, ties, test_images - same))
+    return f"{test_images - same} classes change, {ties} ties{remark}, {time.monotonic() - start:.0f} s"
 
 
 def check_handover(folder: Path, lowered: Path) -> None:
@@ -269,9 +270,10 @@ def main() -> None:
     arguments = parser.parse_args()
     binary = arguments.lsqc.resolve()
     tally, rows = Tally(), []
+    test_images = TEST_IMAGES if arguments.all else FEW_TEST_IMAGES
     for case in every_case():
         if (arguments.all or is_usual(case)) and arguments.match in str(case):
-            tally.case(f"target {case}", lambda: run(binary, case, rows))
+            tally.case(f"target {case}", lambda: run(binary, case, test_images, rows))
     if arguments.table:
         print(table(rows))
     tally.finish()
