@@ -70,6 +70,10 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let mut sites = Vec::new();
     let mut contributed = false;
     for id in graph.node_list() {
+        // A product that was replaced is gone.
+        if !graph.contains(id) {
+            continue;
+        }
         let Some(fixed) = Fixed::of(graph, &graph[id]).filter(|fixed| fixed.quantizer.block.is_some()) else {
             continue;
         };
@@ -217,7 +221,10 @@ fn as_products(graph: &mut Graph, fixed: &Fixed) -> Result<Vec<BlockSite>, Strin
     let mut sites = Vec::new();
     for op in layers {
         let node = &graph[op.node];
-        let (x, y) = (node.input(0).ok_or("an operand is missing")?, node.output(0).ok_or("it gives nothing")?);
+        let (x, y) = (
+            node.input(0).ok_or("an operand is missing")?,
+            node.output(0).ok_or("it gives nothing")?,
+        );
         let bias = op.bias_index.and_then(|index| node.input(index));
         let mut site = BlockSite {
             layer: node.label(graph).into_owned(),

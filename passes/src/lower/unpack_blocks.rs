@@ -60,7 +60,9 @@ fn operand_name(graph: &Graph, node: NodeId, index: usize) -> String {
 }
 
 fn size(node: &Node, name: &str) -> Option<usize> {
-    node.int(name).and_then(|value| usize::try_from(value).ok()).filter(|&value| value > 0)
+    node.int(name)
+        .and_then(|value| usize::try_from(value).ok())
+        .filter(|&value| value > 0)
 }
 
 /// The weight `[K, N]` of a `MatMulNBits` whose levels and scales are constants and that has neither zero points nor an order of its own.
@@ -106,7 +108,11 @@ fn dequantized(graph: &Graph, node: &Node) -> Option<Tensor> {
         let (row, column) = (index / columns, index % columns);
         // Up against the sign bit, and back down with the sign.
         let level = (bytes.get(index / 2)? << (4 - 4 * (index % 2))).cast_signed() >> 4;
-        let at = if axis == 0 { row / block * columns + column } else { row * blocks + column / block };
+        let at = if axis == 0 {
+            row / block * columns + column
+        } else {
+            row * blocks + column / block
+        };
         Some(f32::from(level) * scales.get(at)?)
     };
     let weight: Option<Vec<f32>> = (0..rows * columns).map(element).collect();

@@ -89,7 +89,9 @@ impl Quantizer {
         Ok(Quantizer {
             range: QuantRange { bits, signed },
             axis,
-            block: block.map(|block| block.ok_or("a block has at least one element")).transpose()?,
+            block: block
+                .map(|block| block.ok_or("a block has at least one element"))
+                .transpose()?,
             gain: node.float("gain").unwrap_or(1.0),
         })
     }

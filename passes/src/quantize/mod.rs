@@ -17,7 +17,7 @@ pub use fit::fits;
 pub use flip_gammas::FLIP_GAMMAS;
 pub use place_quantizers::PLACE_QUANTIZERS;
 pub use set_steps::SET_STEPS;
-pub use weight_only::{Blocked, BlockLayer, WeightOnlyPlan, WeightRule, WeightRules, blocked};
+pub use weight_only::{BlockLayer, Blocked, WeightOnlyPlan, WeightRule, WeightRules, blocked, chosen};
 
 /// Bits of a layer's weight and of its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

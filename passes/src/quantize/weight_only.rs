@@ -10,8 +10,8 @@
 
 use std::sync::Arc;
 
-use super::place_quantizers::{edge_layers, fake_quantize};
 use super::Sites;
+use super::place_quantizers::{edge_layers, fake_quantize};
 use crate::analyze::{Weighted, weighted};
 use crate::ir::{Graph, NodeId, Tensor, TensorType, ValueId};
 use crate::ops::{self, Quant, QuantRange, Quantizer};
@@ -101,7 +101,9 @@ pub fn blocked(graph: &Graph, id: NodeId) -> Result<Blocked, Option<&'static str
     }
     // A matrix: one axis is that of output channels, the other is summed over.
     let axis = 1 - op.axis.min(1);
-    let extent = graph[op.weight].initial().and_then(|weight| weight.shape().get(axis).copied());
+    let extent = graph[op.weight]
+        .initial()
+        .and_then(|weight| weight.shape().get(axis).copied());
     Ok(Blocked {
         op,
         axis,
@@ -119,9 +121,7 @@ pub(super) fn place(graph: &mut Graph, plan: &WeightOnlyPlan, cx: &mut PassCx) -
     let (firsts, lasts) = edge_layers(graph);
     let mut sites = Sites::default();
     for id in graph.node_list() {
-        let chosen = blocked(graph, id).map_err(|why| why.map(str::to_owned));
-        let chosen = chosen.and_then(|op| Ok((op, bits_of(graph, op, plan)?)));
-        let (op, bits) = match chosen {
+        let (op, bits) = match chosen(graph, id, plan) {
             Ok(chosen) => chosen,
             Err(None) => continue,
             Err(Some(why)) => {
@@ -154,6 +154,15 @@ pub(super) fn place(graph: &mut Graph, plan: &WeightOnlyPlan, cx: &mut PassCx) -
     Ok(Changed::Yes)
 }
 
+/// Reads `node` as a layer that `plan` quantizes, and gives the bits of its weight.
+///
+/// # Errors
+/// Why it stays in floats; `None` where it is no product at all.
+pub fn chosen(graph: &Graph, id: NodeId, plan: &WeightOnlyPlan) -> Result<(Blocked, u32), Option<String>> {
+    let op = blocked(graph, id).map_err(|why| why.map(str::to_owned))?;
+    Ok((op, bits_of(graph, op, plan)?))
+}
+
 fn bits_of(graph: &Graph, of: Blocked, plan: &WeightOnlyPlan) -> Result<u32, Option<String>> {
     let bits = match (plan.rule)(&graph[of.op.node].label(graph)) {
         Some(WeightRule::Float) => return Err(Some("the configuration says so".to_owned())),
@@ -184,7 +193,10 @@ fn quantize(graph: &mut Graph, of: Blocked, bits: u32, block: usize) -> Result<(
         block: Some(block),
         gain: 1.0,
     };
-    let shape = graph[weight].initial().map(Tensor::shape).ok_or("its weight is not constant")?;
+    let shape = graph[weight]
+        .initial()
+        .map(Tensor::shape)
+        .ok_or("its weight is not constant")?;
     let shape = quantizer.steps_shape(shape)?;
     let base = format!("{}/q{bits}", graph[weight].name());
     let present = graph.find(&base).filter(|&value| {

@@ -50,6 +50,13 @@ impl WeightOnly {
     pub fn oldest(&self, bits: u32) -> Option<Version> {
         self.bits.iter().find(|(of, ..)| *of == bits)?.2
     }
+
+    /// The oldest version that computes layers with weights stored in `bits`; `None` where it is not known.
+    #[must_use]
+    pub fn oldest_stored(&self, bits: u32) -> Option<Version> {
+        let stored = self.bits.iter().filter(|(_, stored, _)| *stored == bits);
+        stored.filter_map(|(.., version)| *version).min()
+    }
 }
 
 impl Target {
@@ -61,7 +68,8 @@ impl Target {
 }
 
 /// ONNX Runtime's `MatMulNBits`. Tried with the wheels from 1.16 on, at `accuracy_level` 1, which keeps activations in float32: 4 bits are computed
-/// from 1.17 on, 8 from 1.23 (1.22 only with activations in int8), 2 from 1.24. Blocks of more than 256 give garbage before 1.25 or later.
+/// from 1.17 on, 8 from 1.23 (1.22 only with activations in int8), 2 from 1.24. Blocks of more than 256 give garbage up to 1.24 and are refused
+/// later.
 pub(super) static MATMUL_NBITS: WeightOnly = WeightOnly {
     form: BlockForm::MatMulNBits,
     bits: &[
