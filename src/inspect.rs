@@ -375,7 +375,7 @@ impl Found<'_> {
         self.sites.weights().any(|(layer, ..)| layer == name)
     }
 
-    /// Is it computed in integers as far as its operands go, so that a BatchNormalization folds into it?
+    /// Are its weight and its input quantized, so that a BatchNormalization folds into it?
     fn takes_levels(&self, name: &str) -> bool {
         self.sites.layers.iter().any(|layer| layer.name == name)
     }
@@ -545,6 +545,8 @@ impl Found<'_> {
         let layer = self.float[fold.op.node].label(self.float).into_owned();
         if self.takes_levels(&layer) {
             Ok(layer)
+        } else if self.is_quantized(&layer) {
+            Err("weights alone are quantized: the op before it is computed in floats".to_owned())
         } else {
             Err("the op before it stays in floats".to_owned())
         }
