@@ -374,6 +374,12 @@ fn proof(frame: &Frame, outcome: &Outcome) -> Proof {
         remarks.push("this CPU's fast 8-bit sums saturate at 16 bits: session.x64quantprecision=1 was set".to_owned());
     }
     let Selected { engine, judge, .. } = frame.engine;
+    let weight_only = frame.plan.deployment.weight_only.as_ref();
+    if weight_only.is_some_and(|weight_only| weight_only.has.form == BlockForm::Int4) && judge.name() == "ort" {
+        remarks.push(
+            "ONNX Runtime rounds activations before int4 weights to int8 by itself: session.qdq_matmulnbits_accuracy_level=1 was set".to_owned(),
+        );
+    }
     if engine.name() != judge.name() {
         remarks.push(format!(
             "the proof and the measurement ran on {}, which the integer model is made for",

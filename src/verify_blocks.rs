@@ -163,8 +163,11 @@ pub fn prove(
     for batch in batches {
         interrupt::check()?;
         let batch = batch?;
-        let real = batch.samples.len();
-        let batch = batch.padded(BATCH.min(samples))?;
+        let real = Real {
+            samples: batch.samples.len(),
+            of: BATCH.min(samples),
+        };
+        let batch = batch.padded(real.of)?;
         let found = lowered.run(&batch.inputs)?;
         let value = |name: &str| {
             found
@@ -187,7 +190,7 @@ pub fn prove(
             let expected = whole.get(name).with_context(|| format!("'{name}' was not computed"))?;
             proof.outputs = worst(proof.outputs, relative(value(name)?, expected, real));
         }
-        progress.advance(real as u64, "");
+        progress.advance(real.samples as u64, "");
     }
     Ok(proof)
 }
@@ -312,16 +315,29 @@ fn float_outputs(graph: &Graph) -> Vec<String> {
     floats.map(|&output| graph[output].name().to_owned()).collect()
 }
 
-/// The elements that belong to the first `real` samples.
-fn part_of(tensor: &Tensor, real: usize) -> usize {
-    let batch = tensor.shape().first().copied().unwrap_or(1).max(1);
-    tensor.len() / batch * real.min(batch)
+/// How many samples of a batch are real; the others fill it up.
+#[derive(Clone, Copy)]
+struct Real {
+    samples: usize,
+    of: usize,
 }
 
-fn compare(row: &mut ComparedBlocks, sides: (&Tensor, &Tensor, &Tensor), gamma: f64, real: usize) -> Result<()> {
+impl Real {
+    /// The elements that belong to real samples; all, where samples do not lie one after another.
+    fn part(self, tensor: &Tensor) -> usize {
+        let batch = self.of.max(1);
+        if tensor.len().is_multiple_of(batch) {
+            tensor.len() / batch * self.samples.min(batch)
+        } else {
+            tensor.len()
+        }
+    }
+}
+
+fn compare(row: &mut ComparedBlocks, sides: (&Tensor, &Tensor, &Tensor), gamma: f64, real: Real) -> Result<()> {
     let (found, expected, magnitude) = sides;
     let floats = |tensor: &Tensor| tensor.to_f32().context("results are floats");
-    let part = part_of(found, real);
+    let part = real.part(found);
     let (found, expected, magnitude) = (floats(found)?, floats(expected)?, floats(magnitude)?);
     anyhow::ensure!(
         found.len() == expected.len() && found.len() == magnitude.len(),
@@ -345,8 +361,8 @@ fn worst(a: f64, b: f64) -> f64 {
 }
 
 /// The largest difference in parts of the largest value.
-fn relative(found: &Tensor, expected: &Tensor, real: usize) -> f64 {
-    let part = part_of(expected, real);
+fn relative(found: &Tensor, expected: &Tensor, real: Real) -> f64 {
+    let part = real.part(expected);
     let (Some(a), Some(b)) = (found.to_f32(), expected.to_f32()) else {
         return 0.0;
     };
