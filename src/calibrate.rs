@@ -83,7 +83,7 @@ struct Seen {
     kept: Vec<f32>,
 }
 
-/// Runs `float` (types inferred, standard ops) over the first samples of `data` and sets a step for every site.
+/// Runs `float` (types inferred, standard ops) over the first samples of `data` and sets a step for every site; nothing where there are none.
 ///
 /// # Errors
 /// If the engine fails, or an activation is not finite: the error names it.
@@ -96,6 +96,9 @@ pub fn calibrate(
     start: Start,
     terminal: &Terminal,
 ) -> Result<Calibration> {
+    if sites.activations.is_empty() {
+        return Ok(Calibration::default());
+    }
     let mut observed = float.clone();
     let sources: Vec<String> = {
         let mut names: Vec<String> = sites.activations.iter().map(|site| site.source.clone()).collect();

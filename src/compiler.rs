@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lsqc_passes::ir::{Model, Tensor};
-use lsqc_passes::lower::{SEPARATE_WEIGHTS, UNPACK_WEIGHTS};
+use lsqc_passes::lower::{SEPARATE_WEIGHTS, UNPACK_BLOCKS, UNPACK_WEIGHTS};
 use lsqc_passes::onnx::{OwnOps, WriteOptions};
 use lsqc_passes::pass::{self, Evaluator, Failed, Note, Pass, PassCx, PassRun};
 use lsqc_passes::text;
@@ -133,7 +133,7 @@ impl Compiler {
 pub fn load(engine: &dyn Engine, model: &Model, options: &LoadOptions) -> Result<Box<dyn Session>> {
     let mut passes: Vec<&'static Pass> = Vec::new();
     if !engine.packed_types() {
-        passes.push(&UNPACK_WEIGHTS);
+        passes.extend([&UNPACK_WEIGHTS, &UNPACK_BLOCKS]);
     }
     if !engine.shares_weights() && options.qdq_fusion == QdqFusion::Default {
         passes.push(&SEPARATE_WEIGHTS);

@@ -12,7 +12,7 @@ use lsqc_passes::analyze::{InputShapes, fold_of, weighted};
 use lsqc_passes::ir::{Dim, Graph, Model, Node, NodeId, Role, Tensor, TensorType, ValueId};
 use lsqc_passes::ops::{self, Gradient, Quant, Quantizer};
 use lsqc_passes::pipelines;
-use lsqc_passes::quantize::{self, Layer, Sites};
+use lsqc_passes::quantize::{self, BlockLayer, Layer, Sites};
 use lsqc_passes::target::Target;
 use lsqc_passes::train::{Loss, LossPlan};
 
@@ -57,7 +57,7 @@ pub fn inspect(
         refusal: None,
         bits: asked.bits.to_string(),
         target: asked.deployment.target.name.to_owned(),
-        placement: asked.deployment.placement.to_string(),
+        placement: asked.deployment.placement_word(),
         confirmation: None,
         layers: Vec::new(),
         joins: Vec::new(),
@@ -105,7 +105,13 @@ pub fn inspect(
         work: &work,
         reach: reach.as_ref().ok(),
     };
-    inspection.layers = sites.layers.iter().filter_map(|layer| found.layer(layer)).collect();
+    let blocks = sites.blocks.iter().filter_map(|layer| found.block_layer(layer));
+    inspection.layers = sites
+        .layers
+        .iter()
+        .filter_map(|layer| found.layer(layer))
+        .chain(blocks)
+        .collect();
     if let (Some((engine, terminal)), None) = (confirming, &inspection.refusal) {
         let floats = confirm::float_layers(asked, (&float, &initial, &sites), engine, compiler, terminal)?;
         let differ = inspection
@@ -160,7 +166,8 @@ fn ports(graph: &Graph, values: &[ValueId]) -> Vec<Port> {
 
 /// Ops that only quantized models have.
 fn quantized_already(model: &Model) -> Option<QuantizedAlready> {
-    const OPS: [&str; 6] = [
+    const OPS: [&str; 7] = [
+        "MatMulNBits",
         "QuantizeLinear",
         "DequantizeLinear",
         "DynamicQuantizeLinear",
@@ -365,6 +372,11 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn is_quantized(&self, name: &str) -> bool {
+        self.sites.weights().any(|(layer, ..)| layer == name)
+    }
+
+    /// Are its weight and its input quantized, so that a BatchNormalization folds into it?
+    fn takes_levels(&self, name: &str) -> bool {
         self.sites.layers.iter().any(|layer| layer.name == name)
     }
 
@@ -374,15 +386,6 @@ impl Found<'_> {
     }
 
     fn layer(&self, layer: &Layer) -> Option<InspectedLayer> {
-        let id = self
-            .float
-            .node_ids()
-            .find(|&id| self.float[id].label(self.float) == layer.name)?;
-        let op = weighted(self.float, id).ok()?;
-        let stored = |value: ValueId| self.float[value].initial();
-        let weight = stored(op.weight)?;
-        let bias = op.bias_index.and_then(|index| stored(self.float[id].input(index)?));
-        let bits = |bits: u32| u8::try_from(bits).unwrap_or(u8::MAX);
         let mut placed = self
             .initial
             .nodes()
@@ -391,18 +394,50 @@ impl Found<'_> {
             .next()
             .and_then(|(id, _)| quantize::fits(self.initial, id, self.target).err());
         Some(InspectedLayer {
-            name: layer.name.clone(),
             op: layer.op.clone(),
-            weight_bits: bits(layer.bits.weight),
-            activation_bits: bits(layer.bits.activation),
+            weight_bits: byte(layer.bits.weight),
+            activation_bits: Some(byte(layer.bits.activation)),
             first: layer.first,
             last: layer.last,
-            weight_shape: weight.shape().iter().map(|&extent| extent as u64).collect(),
-            parameters: (weight.len() + bias.map_or(0, Tensor::len)) as u64,
-            multiply_adds: self.work.get(&layer.name).copied().flatten(),
-            gradient: self.gradient(id),
             integers: float_reason.is_none(),
             float_reason,
+            ..self.measured(&layer.name)?
+        })
+    }
+
+    fn block_layer(&self, layer: &BlockLayer) -> Option<InspectedLayer> {
+        Some(InspectedLayer {
+            op: layer.op.clone(),
+            weight_bits: byte(layer.bits),
+            block: Some(layer.block as u64),
+            first: layer.first,
+            last: layer.last,
+            float_reason: Some("weights alone are quantized: its input and its sums are floats".to_owned()),
+            ..self.measured(&layer.name)?
+        })
+    }
+
+    /// What the float network says of a layer; nothing is said of bits.
+    fn measured(&self, name: &str) -> Option<InspectedLayer> {
+        let id = self.float.node_ids().find(|&id| self.float[id].label(self.float) == name)?;
+        let op = weighted(self.float, id).ok()?;
+        let stored = |value: ValueId| self.float[value].initial();
+        let weight = stored(op.weight)?;
+        let bias = op.bias_index.and_then(|index| stored(self.float[id].input(index)?));
+        Some(InspectedLayer {
+            name: name.to_owned(),
+            op: String::new(),
+            weight_bits: 0,
+            activation_bits: None,
+            block: None,
+            first: false,
+            last: false,
+            weight_shape: weight.shape().iter().map(|&extent| extent as u64).collect(),
+            parameters: (weight.len() + bias.map_or(0, Tensor::len)) as u64,
+            multiply_adds: self.work.get(name).copied().flatten(),
+            gradient: self.gradient(id),
+            integers: false,
+            float_reason: None,
         })
     }
 
@@ -470,6 +505,7 @@ impl Found<'_> {
                 },
                 Quant::Joins | Quant::Inputs if joined.contains(&name) || self.is_bias(node) => continue,
                 Quant::Joins if self.constant_operand(node) => "one of its operands is a constant".to_owned(),
+                Quant::Joins | Quant::Inputs if !self.sites.blocks.is_empty() => "weights alone are quantized".to_owned(),
                 Quant::Joins | Quant::Inputs if self.placement == Placement::Paper => {
                     "the placement \"paper\" leaves it in floats".to_owned()
                 }
@@ -507,8 +543,10 @@ impl Found<'_> {
     fn norm(&self, id: NodeId) -> Result<String, String> {
         let fold = fold_of(self.float, id)?;
         let layer = self.float[fold.op.node].label(self.float).into_owned();
-        if self.is_quantized(&layer) {
+        if self.takes_levels(&layer) {
             Ok(layer)
+        } else if self.is_quantized(&layer) {
+            Err("weights alone are quantized: the op before it is computed in floats".to_owned())
         } else {
             Err("the op before it stays in floats".to_owned())
         }
@@ -545,6 +583,10 @@ impl Found<'_> {
             unknown_because: because,
         }
     }
+}
+
+fn byte(bits: u32) -> u8 {
+    u8::try_from(bits).unwrap_or(u8::MAX)
 }
 
 /// Could the node be computed on quantized inputs?

@@ -24,3 +24,4 @@ pub mod summary;
 pub mod terminal;
 pub mod tune;
 pub mod verify;
+pub mod verify_blocks;

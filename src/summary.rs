@@ -6,19 +6,21 @@ use std::time::Duration;
 use lsqc_passes::ir::Model;
 use lsqc_passes::lower::Fixed;
 use lsqc_passes::pipelines::lowest_ir_version;
-use lsqc_passes::target::Sums;
+use lsqc_passes::target::{BlockForm, Sums};
 
 use crate::calibrate::SignReason;
 use crate::config::{Deployment, Granularity, Loss, Oscillations, Plan, Size};
 use crate::data::{FileDigest, Origin, TestOrigin};
 use crate::engine::Selected;
 use crate::report::{
-    self, DataOrigin, Gate, GateOutcome, Layer, LayerProof, LossPoint, Metric, Metrics, Note, Oscillating, Output, Phase, Proof,
-    Report, Requires, Settings, Site, Sizes, Status, TensorReport, TestSet, Timing, Tool, Training, drop_of,
+    self, BlockLayerProof, DataOrigin, Gate, GateOutcome, Layer, LayerProof, LossPoint, Metric, Metrics, Note, Oscillating,
+    Output, OutputProof, Phase, Proof, Report, Requires, Settings, Site, Sizes, Status, TensorReport, TestSet, Timing, Tool,
+    Training, drop_of,
 };
 use crate::run::Outcome;
 use crate::tune::Oscillation;
 use crate::verify::{Compared, layer_of};
+use crate::verify_blocks::{self, ComparedBlocks};
 
 /// Points of the loss curve that the report keeps.
 const LOSS_POINTS: usize = 50;
@@ -109,10 +111,15 @@ fn settings(plan: &Plan, outcome: &Outcome) -> Settings {
     Settings {
         weight_bits: plan.bits.weights(),
         activation_bits: plan.bits.activations(),
-        placement: plan.deployment.placement.to_string(),
+        block: plan
+            .deployment
+            .weight_only
+            .as_ref()
+            .map(|weight_only| weight_only.block as u64),
+        placement: plan.deployment.placement_word(),
         target: plan.deployment.target.name.to_owned(),
         per_channel: plan.deployment.granularity == Granularity::PerChannel,
-        storage: plan.deployment.storage.to_string(),
+        storage: storage(plan),
         no_vnni: plan.deployment.sums == Sums::SixteenBit,
         init: plan.init.to_string(),
         loss: outcome.loss.map(|loss: Loss| loss.to_string()),
@@ -124,6 +131,20 @@ fn settings(plan: &Plan, outcome: &Outcome) -> Settings {
         freeze_oscillating: plan.oscillations == Oscillations::Frozen,
         seed: plan.seed,
         threads: plan.engine.threads as u64,
+    }
+}
+
+/// The smallest type that weights are stored in.
+fn storage(plan: &Plan) -> String {
+    let Deployment {
+        target,
+        storage,
+        weight_only,
+        ..
+    } = &plan.deployment;
+    match weight_only {
+        Some(_) => format!("int{}", target.stored_in_blocks(plan.bits.weights().into())),
+        None => storage.to_string(),
     }
 }
 
@@ -160,6 +181,7 @@ fn weights(outcome: &Outcome, value: &str) -> Option<TensorReport> {
         signed: true,
         signed_reason: "weights are signed".to_owned(),
         steps: last.steps.len() as u64,
+        block: last.quantizer.block.map(|block| block as u64),
         first_step: median(&first),
         last_step: median(&last),
         clipped: Some(clipped as f64 / count),
@@ -189,6 +211,7 @@ fn activation(outcome: &Outcome, value: &str) -> Option<TensorReport> {
         signed: last.quantizer.range.signed,
         signed_reason: reason,
         steps: last.steps.len() as u64,
+        block: last.quantizer.block.map(|block| block as u64),
         first_step: median(&first),
         last_step: median(&last),
         clipped: share(seen.map_or(0.0, |seen| seen.clipped as f64)),
@@ -210,6 +233,13 @@ fn layers(outcome: &Outcome) -> Vec<Layer> {
             oscillating: layer_oscillations(outcome, &layer.weight).and_then(|seen| oscillating(&[seen])),
         });
     }
+    layers.extend(outcome.sites.blocks.iter().map(|layer| Layer {
+        name: layer.name.clone(),
+        op: layer.op.clone(),
+        weights: weights(outcome, &layer.weight),
+        activations: Vec::new(),
+        oscillating: None,
+    }));
     for site in &outcome.sites.activations {
         if inputs.contains_key(site.value.as_str()) {
             continue;
@@ -344,15 +374,35 @@ fn proof(frame: &Frame, outcome: &Outcome) -> Proof {
         remarks.push("this CPU's fast 8-bit sums saturate at 16 bits: session.x64quantprecision=1 was set".to_owned());
     }
     let Selected { engine, judge, .. } = frame.engine;
+    let weight_only = frame.plan.deployment.weight_only.as_ref();
+    if weight_only.is_some_and(|weight_only| weight_only.has.form == BlockForm::Int4) && judge.name() == "ort" {
+        remarks.push(
+            "ONNX Runtime rounds activations before int4 weights to int8 by itself: session.qdq_matmulnbits_accuracy_level=1 was set".to_owned(),
+        );
+    }
     if engine.name() != judge.name() {
         remarks.push(format!(
             "the proof and the measurement ran on {}, which the integer model is made for",
             judge.version()
         ));
     }
+    let of_blocks = |layer: &ComparedBlocks| BlockLayerProof {
+        name: layer.layer.clone(),
+        weights: layer.weights,
+        different: layer.different,
+        results: layer.results,
+        beyond: layer.beyond,
+        largest: Some(layer.largest).filter(|largest| largest.is_finite()),
+    };
+    let blocks = outcome.block_proof.as_ref();
     Proof {
         images: outcome.proof.samples as u64,
         layers: outcome.proof.sites.iter().map(layer).collect(),
+        blocks: blocks.map_or_else(Vec::new, |proof| proof.layers.iter().map(of_blocks).collect()),
+        outputs: blocks.map(|proof| OutputProof {
+            largest: proof.outputs,
+            allowed: verify_blocks::OUTPUTS,
+        }),
         remarks,
     }
 }
@@ -360,10 +410,20 @@ fn proof(frame: &Frame, outcome: &Outcome) -> Proof {
 /// What a runtime must have to load the file.
 fn requires(plan: &Plan, outcome: &Outcome) -> Requires {
     let opset = outcome.lowered.opset();
-    let Deployment { target, storage, .. } = plan.deployment;
+    let Deployment {
+        target,
+        storage,
+        weight_only,
+        ..
+    } = &plan.deployment;
+    let by_blocks = weight_only.as_ref().and_then(|weight_only| {
+        let layers = outcome.sites.blocks.iter();
+        layers.filter_map(|layer| weight_only.has.oldest(layer.bits)).max()
+    });
+    let oldest = target.oldest(opset, *storage);
     Requires {
         runtime: target.title.to_owned(),
-        version: target.oldest(opset, storage).map(|version| version.to_string()),
+        version: oldest.map(|oldest| by_blocks.map_or(oldest, |version| version.max(oldest)).to_string()),
         opset,
         ir_version: lowest_ir_version(opset).unwrap_or(outcome.lowered.ir_version),
     }
@@ -371,20 +431,37 @@ fn requires(plan: &Plan, outcome: &Outcome) -> Requires {
 
 fn sizes(frame: &Frame, outcome: &Outcome) -> Sizes {
     let graph = &outcome.trained.graph;
-    let counted = outcome.sites.layers.iter().filter_map(|layer| {
-        let (_, node) = graph.producer(graph.find(&layer.weight)?)?;
-        Some((graph[node.input(0)?].constant()?.len() as u64, u64::from(layer.bits.weight)))
-    });
-    let counted: Vec<(u64, u64)> = counted.collect();
-    let storage = frame.plan.deployment.storage;
-    let stored = |bits: u64| u32::try_from(bits).map_or(8, |bits| u64::from(storage.stored_bits(bits)));
-    Sizes {
+    let Deployment { target, storage, .. } = frame.plan.deployment;
+    let mut sizes = Sizes {
         float_model: frame.input.bytes,
         lowered_model: frame.lowered_bytes,
-        float_weights: counted.iter().map(|(count, _)| count * 4).sum(),
-        stored_weights: counted.iter().map(|(count, bits)| (count * stored(*bits)).div_ceil(8)).sum(),
-        packed_weights: counted.iter().map(|(count, bits)| (count * bits).div_ceil(8)).sum(),
+        float_weights: 0,
+        stored_weights: 0,
+        block_steps: 0,
+        packed_weights: 0,
+    };
+    for (_, weight, bits) in outcome.sites.weights() {
+        let found = quantizer(&outcome.trained, weight);
+        let Some(fixed) = found else { continue };
+        let Some(tensor) = graph[fixed.x].constant() else { continue };
+        let (count, steps) = (tensor.len() as u64, fixed.steps.len() as u64);
+        let (elements, stored) = match fixed.quantizer.block {
+            // The last block is filled up where the file has whole blocks.
+            Some(block) if target.weight_only.is_some_and(|has| has.form == BlockForm::MatMulNBits) => {
+                sizes.block_steps += 4 * steps;
+                (steps * block as u64, target.stored_in_blocks(bits))
+            }
+            Some(_) => {
+                sizes.block_steps += 4 * steps;
+                (count, target.stored_in_blocks(bits))
+            }
+            None => (count, storage.stored_bits(bits)),
+        };
+        sizes.float_weights += count * 4;
+        sizes.stored_weights += (elements * u64::from(stored)).div_ceil(8);
+        sizes.packed_weights += (count * u64::from(bits)).div_ceil(8);
     }
+    sizes
 }
 
 #[allow(clippy::cast_precision_loss)]

@@ -130,6 +130,7 @@ fn exceptions_name_sample_cases() {
 
 #[test]
 fn every_gradient_rule_has_samples() {
+    // Kernels and spellings have tests of their own: `engine/kernels/tests.rs`, `tests/block_gradients.rs`, `check_gradients.py`.
     let straight_through = ["FakeQuantize"];
     for entry in ops::entries() {
         let has_rule = matches!(entry.gradient, Gradient::Rule(_));

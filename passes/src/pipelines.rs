@@ -3,7 +3,8 @@
 use crate::analyze::{FIX_SHAPES, INFER_TYPES};
 use crate::legalize::LEGALIZE;
 use crate::lower::{
-    BAKE_WEIGHTS, CUT_AT_QUANTIZERS, FOLD_BATCH_NORMS, LOWER_QDQ, SEPARATE_WEIGHTS, SNAP_BIASES, UNPACK_WEIGHTS, WIDEN_TO_DOUBLE,
+    BAKE_WEIGHTS, CUT_AT_QUANTIZERS, FOLD_BATCH_NORMS, LOWER_BLOCKS, LOWER_QDQ, SEPARATE_WEIGHTS, SNAP_BIASES, UNPACK_BLOCKS,
+    UNPACK_WEIGHTS, WIDEN_TO_DOUBLE,
 };
 use crate::pass::Pass;
 use crate::quantize::{FLIP_GAMMAS, PLACE_QUANTIZERS, SET_STEPS};
@@ -36,7 +37,9 @@ pub static ALL: &[&Pass] = &[
     &FOLD_BATCH_NORMS,
     &SNAP_BIASES,
     &BAKE_WEIGHTS,
+    &LOWER_BLOCKS,
     &LOWER_QDQ,
+    &UNPACK_BLOCKS,
     &UNPACK_WEIGHTS,
     &SEPARATE_WEIGHTS,
     &CUT_AT_QUANTIZERS,
@@ -113,7 +116,7 @@ pub static FINISH: &[&Pass] = &[&FOLD_BATCH_NORMS, &SNAP_BIASES, &REMOVE_DEAD, &
 pub static SPELL: &[&Pass] = &[&BAKE_WEIGHTS, &LEGALIZE, &REMOVE_DEAD];
 
 /// From the fake-quantized network to integers, as `lower::Form` says.
-pub static LOWER: &[&Pass] = &[&LOWER_QDQ, &REMOVE_DEAD];
+pub static LOWER: &[&Pass] = &[&LOWER_BLOCKS, &LOWER_QDQ, &REMOVE_DEAD];
 
 /// The lowest IR version that ONNX allows with this version of the default operator set (its `docs/Versioning.md`); `None` for versions
 /// that lsqc does not know.

@@ -136,6 +136,20 @@ fn a_version_of_the_runtime_loads_the_file_or_not() {
         with(packed, Version(1, 22)),
         "weights of int4: ONNX Runtime 1.22 does not load it, 1.23 and later do"
     );
+    let product = |bits: &str| {
+        let node =
+            format!("m = com.microsoft.MatMulNBits <K = 4, N = 2, bits = {bits}, block_size = 16> (x, bl, bs)  [conv] c =");
+        let made = "float f0 = {0}, uint8[2,1,8] bl = fill(7), float[2,1] bs = {1, 2}";
+        let text = changed(ORT_FILE, &[("float f0 = {0}", made), ("[conv] c =", &node)]);
+        let found = findings(&text, &ORT, Some(Version(1, 17)));
+        let of_runtime = |finding: Finding| (finding.rule == "runtime").then_some(finding.what);
+        found.into_iter().filter_map(of_runtime).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(product("4"), "");
+    assert_eq!(
+        product("8"),
+        "MatMulNBits of 8 bits: ONNX Runtime 1.17 does not load it, 1.23 and later do"
+    );
 }
 
 #[test]

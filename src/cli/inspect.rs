@@ -101,6 +101,15 @@ fn confirming(args: &InspectArgs, asked: &Quantization, settings: &Settings) -> 
                 .into(),
         );
     }
+    if asked.deployment.weight_only.is_some() {
+        let message = format!(
+            "--confirm asks which layers are computed in integers, and --bits {} quantizes weights alone",
+            asked.bits
+        );
+        return Err(Failure::usage(message)
+            .help("leave --confirm out: every product is computed in floats")
+            .into());
+    }
     let flags = EngineFlags {
         ort_lib: args.ort_lib.clone(),
         ..EngineFlags::default()

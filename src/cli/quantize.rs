@@ -166,7 +166,10 @@ fn signed(plan: &Plan, outcome: &Outcome, model: &Model) -> Result<Model> {
     model.set_metadata("lsqc.version", env!("CARGO_PKG_VERSION"));
     model.set_metadata("lsqc.bits", &plan.bits.to_string());
     model.set_metadata("lsqc.target", plan.deployment.target.name);
-    model.set_metadata("lsqc.placement", &plan.deployment.placement.to_string());
+    model.set_metadata("lsqc.placement", &plan.deployment.placement_word());
+    if let Some(weight_only) = &plan.deployment.weight_only {
+        model.set_metadata("lsqc.block", &weight_only.block.to_string());
+    }
     if outcome.data.origin == crate::data::Origin::Synthetic {
         model.set_metadata("lsqc.warning", "calibrated and trained on noise: not to be trusted");
     }

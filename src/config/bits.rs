@@ -1,4 +1,4 @@
-//! Bit widths: `3`, or `w3a4` for weights and activations apart; 2 to 8 each. `w3a4u` and `w3a4s` also say whether activations have levels
+//! Bit widths: `3`, or `w3a4` for weights and activations apart; 2 to 8 each. `w4`: weights alone, activations stay in floats. `w3a4u` and `w3a4s` also say whether activations have levels
 //! below 0, which is else taken from the graph and the data.
 
 use std::fmt;
@@ -11,11 +11,11 @@ const MIN: u8 = 2;
 /// The most: levels are bytes.
 const MAX: u8 = 8;
 
-/// Bits of weights and activations, each 2 to 8.
+/// Bits of weights and activations, each 2 to 8, or of weights alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bits {
     weights: u8,
-    activations: u8,
+    activations: Option<u8>,
     sign: Option<Signedness>,
 }
 
@@ -41,8 +41,19 @@ impl Bits {
         }
         Ok(Bits {
             weights,
-            activations,
+            activations: Some(activations),
             sign: None,
+        })
+    }
+
+    /// Bits of weights alone.
+    ///
+    /// # Errors
+    /// If they are not 2 to 8.
+    pub fn of_weights(weights: u8) -> Result<Bits, String> {
+        Ok(Bits {
+            activations: None,
+            ..Bits::new(weights, weights)?
         })
     }
 
@@ -58,16 +69,22 @@ impl Bits {
         self.weights
     }
 
-    /// Of the activations.
+    /// Of the activations; `None` where they stay in floats.
     #[must_use]
-    pub fn activations(self) -> u8 {
+    pub fn activations(self) -> Option<u8> {
         self.activations
     }
 
-    /// Are there 8 of both? Such a network is trained for a short while at a low rate, from steps that fit well.
+    /// Are weights alone quantized?
+    #[must_use]
+    pub fn is_weight_only(self) -> bool {
+        self.activations.is_none()
+    }
+
+    /// Are there 8 of all that is quantized? Such a network is trained for a short while at a low rate, from steps that fit well.
     #[must_use]
     pub fn are_eight(self) -> bool {
-        (self.weights, self.activations) == (8, 8)
+        (self.weights, self.activations.unwrap_or(8)) == (8, 8)
     }
 }
 
@@ -75,7 +92,7 @@ impl Default for Bits {
     fn default() -> Bits {
         Bits {
             weights: MAX,
-            activations: MAX,
+            activations: Some(MAX),
             sign: None,
         }
     }
@@ -85,8 +102,11 @@ impl FromStr for Bits {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Bits, String> {
-        let wrong =
-            || format!("\"{text}\" is no bit width: write 3, or w3a4 for weights and activations apart, each {MIN} to {MAX}");
+        let wrong = || {
+            format!(
+                "\"{text}\" is no bit width: write 3, w3a4 for weights and activations apart, or w4 for weights alone, each {MIN} to {MAX}"
+            )
+        };
         let number = |digits: &str| -> Result<u8, String> {
             let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
             digits.parse().ok().filter(|_| plain).ok_or_else(wrong)
@@ -94,7 +114,9 @@ impl FromStr for Bits {
         match text.strip_prefix('w') {
             None => number(text).and_then(|bits| Bits::new(bits, bits)),
             Some(rest) => {
-                let (weights, activations) = rest.split_once('a').ok_or_else(wrong)?;
+                let Some((weights, activations)) = rest.split_once('a') else {
+                    return Bits::of_weights(number(rest)?);
+                };
                 let (activations, sign) = match activations.strip_suffix(['u', 's']) {
                     Some(rest) if activations.ends_with('u') => (rest, Some(Signedness::Unsigned)),
                     Some(rest) => (rest, Some(Signedness::Signed)),
@@ -114,7 +136,10 @@ impl fmt::Display for Bits {
             Some(Signedness::Unsigned) => "u",
             Some(Signedness::Signed) => "s",
         };
-        write!(f, "w{}a{}{sign}", self.weights, self.activations)
+        match self.activations {
+            Some(activations) => write!(f, "w{}a{activations}{sign}", self.weights),
+            None => write!(f, "w{}", self.weights),
+        }
     }
 }
 
@@ -154,6 +179,17 @@ mod tests {
     }
 
     #[test]
+    fn of_weights_alone() {
+        let bits: Bits = "w4".parse().unwrap();
+        assert_eq!(
+            (bits.weights(), bits.activations(), bits.to_string()),
+            (4, None, "w4".to_owned())
+        );
+        assert!(bits.is_weight_only() && !Bits::default().is_weight_only());
+        assert!("w1".parse::<Bits>().unwrap_err().contains("2 to 8"));
+    }
+
+    #[test]
     fn signs() {
         for (text, sign) in [
             ("w8a8u", Some(Signedness::Unsigned)),
@@ -171,7 +207,7 @@ mod tests {
             assert!(text.parse::<Bits>().unwrap_err().contains("2 to 8"), "{text}");
         }
         for text in [
-            "x", "", "w3", "a4", "w3a", "-3", "+3", "3.0", "w 3a4", "300", "W3A4", "3u", "w3au", "w3a4us",
+            "x", "", "w", "w3s", "a4", "w3a", "-3", "+3", "3.0", "w 3a4", "300", "W3A4", "3u", "w3au", "w3a4us",
         ] {
             assert!(text.parse::<Bits>().unwrap_err().contains("no bit width"), "{text}");
         }

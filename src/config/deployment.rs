@@ -1,7 +1,7 @@
 //! The runtime that a network is made for: where quantizers stand for it, how weights are stored, which versions load the file.
 //!
 //! Refused, before anything is read: a placement that the target does not have, levels without a sign where it has none of so many bits,
-//! storage that it cannot load, and a runtime or an operator set too old for the storage.
+//! storage that it cannot load, and a runtime or an operator set too old for the storage. What is refused of weights alone: [`weight_only`].
 
 use anyhow::Result;
 use lsqc_passes::target::{self, Storage, Sums, Version};
@@ -11,6 +11,7 @@ use super::choices::{Granularity, Placement, StorageChoice, Target};
 use super::file::QuantizeTable;
 use super::flags::QuantizeFlags;
 use super::layers::LayerRule;
+use super::weight_only::{self, WeightOnly};
 use crate::failure::Failure;
 
 /// What the runtime makes of a network.
@@ -30,6 +31,8 @@ pub struct Deployment {
     pub opset: i64,
     /// The oldest version that must load the file, where one is named.
     pub runtime_min: Option<Version>,
+    /// How weights alone are quantized, where they are.
+    pub weight_only: Option<WeightOnly>,
 }
 
 impl Deployment {
@@ -48,11 +51,12 @@ impl Deployment {
             ruled.chain([("the layers".to_owned(), bits)])
         };
         for (which, bits) in layers() {
-            let wide = u32::from(bits.activations()) > target.widest_unsigned;
+            let Some(activations) = bits.activations() else { continue };
+            let wide = u32::from(activations) > target.widest_unsigned;
             if bits.sign() == Some(Signedness::Unsigned) && wide {
                 let (title, most) = (target.title, target.widest_unsigned);
                 let message = format!("{which} are to take {bits}, and {title} has no unsigned levels of more than {most} bits");
-                let (weights, bits) = (bits.weights(), bits.activations());
+                let (weights, bits) = (bits.weights(), activations);
                 return Err(Failure::usage(message)
                     .help(format!(
                         "write w{weights}a{bits}s for signed levels, or w{weights}a{most}u; without a letter lsqc chooses what the target has"
@@ -74,6 +78,20 @@ impl Deployment {
             },
             fewest: layers().map(|(_, bits)| bits.weights()).min().unwrap_or(8).into(),
         };
+        let weight_only = weight_only::choose(flags, table, bits, target)?;
+        if let Some(weight_only) = &weight_only {
+            let fewest = weight_only.least(asked.opset, asked.runtime_min, layers().map(|(_, bits)| bits), target)?;
+            return Ok(Deployment {
+                target,
+                placement,
+                granularity: Granularity::PerTensor,
+                storage: Storage::default(),
+                sums: Sums::Wide,
+                opset: fewest,
+                runtime_min: asked.runtime_min,
+                weight_only: Some(weight_only.clone()),
+            });
+        }
         let storage = asked.storage(target)?;
         Ok(Deployment {
             target,
@@ -91,7 +109,17 @@ impl Deployment {
             },
             opset: asked.opset.unwrap_or(13).max(storage.opset()),
             runtime_min: asked.runtime_min,
+            weight_only: None,
         })
+    }
+
+    /// Where quantizers stand, in a word; none where weights alone are quantized.
+    #[must_use]
+    pub fn placement_word(&self) -> String {
+        match self.weight_only {
+            Some(_) => "none".to_owned(),
+            None => self.placement.to_string(),
+        }
     }
 }
 

@@ -92,6 +92,8 @@ pub struct QuantizeTable {
     pub target: Option<Target>,
     /// Have weights a step for each output channel?
     pub per_channel: bool,
+    /// Weights that share a step, where weights alone are quantized.
+    pub block: Option<i64>,
     /// What weights are stored in.
     pub storage: Option<StorageChoice>,
     /// The oldest version of the runtime that must load the file.

@@ -76,7 +76,7 @@ impl MessageFlags {
 /// What is quantized, and to how many bits.
 #[derive(Args, Clone, Debug, Default)]
 pub struct QuantizeFlags {
-    /// Bits of weights and activations, 2 to 8: 3, or w3a4 for each apart; w3a4u and w3a4s also say whether activations have levels below
+    /// Bits of weights and activations, 2 to 8: 3, or w3a4 for each apart, or w4 for weights alone (2, 3, 4 or 8, in blocks); w3a4u and w3a4s also say whether activations have levels below
     /// 0, which else the graph and the data say [default: 8]
     #[arg(long, short, value_name = "BITS", help_heading = "Quantization", allow_hyphen_values = true)]
     pub bits: Option<Bits>,
@@ -89,6 +89,9 @@ pub struct QuantizeFlags {
     /// Give weights a step for each output channel
     #[arg(long, action = ArgAction::SetTrue, help_heading = "Quantization")]
     pub per_channel: bool,
+    /// Weights along the input axis that share a step, where weights alone are quantized: a power of two [default: 32, or 64 for tensorrt]
+    #[arg(long, value_name = "N", help_heading = "Quantization", allow_negative_numbers = true)]
+    pub block: Option<i64>,
     /// What weights are stored in [default: auto]
     #[arg(long, value_enum, value_name = "STORAGE", help_heading = "Quantization")]
     pub storage: Option<StorageChoice>,

@@ -52,6 +52,13 @@ impl LayerRules {
             .collect()
     }
 
+    /// Does this pattern, one of them, match the layer with this name?
+    #[must_use]
+    pub fn matches(&self, pattern: &str, name: &str) -> bool {
+        let mut rules = self.rules.iter();
+        rules.any(|(matcher, _)| matcher.glob().glob() == pattern && (pattern == name || matcher.is_match(name)))
+    }
+
     /// Every pattern with its rule, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = (&str, LayerRule)> {
         self.rules.iter().map(|(matcher, rule)| (matcher.glob().glob(), *rule))

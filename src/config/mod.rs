@@ -12,6 +12,7 @@ mod layers;
 mod plan;
 mod settings;
 mod size;
+mod weight_only;
 
 pub use bits::{Bits, Signedness};
 pub use choices::{
@@ -24,3 +25,4 @@ pub use layers::{LayerRule, LayerRules};
 pub use plan::{DEPLOY_FILES, EnginePlan, Labels, Length, Loss, Outputs, Plan, StepOutput};
 pub use settings::{Quantization, Settings, check_model, data_spec};
 pub use size::Size;
+pub use weight_only::WeightOnly;

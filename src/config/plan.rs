@@ -241,6 +241,14 @@ impl Plan {
             manner: flags.messages.manner(),
             config: settings.path,
         };
+        if plan.deployment.weight_only.is_some() && plan.oscillations == Oscillations::Frozen {
+            let message = format!(
+                "--freeze-oscillating does not go with --bits {bits}: it watches weights with one step, and blocks have many"
+            );
+            return Err(Failure::usage(message)
+                .help("leave it out, on the command line and in lsqc.toml")
+                .into());
+        }
         if plan.require == Require::Data && plan.data.train.is_none() {
             return Err(crate::data::no_data("data is required, and there is none").into());
         }

@@ -86,7 +86,7 @@ pub fn stage(
         outputs,
         preprocessing: preprocessing.collect::<Result<_>>()?,
         bits: plan.bits.to_string(),
-        placement: plan.deployment.placement.to_string(),
+        placement: plan.deployment.placement_word(),
         layers: layers(outcome),
         metrics: report.metrics,
         engine: engine.judge.version(),
@@ -128,13 +128,26 @@ fn layers(outcome: &Outcome) -> Vec<ManifestLayer> {
             name: layer.name.clone(),
             op: layer.op.clone(),
             weight_bits: bits(layer.bits.weight),
-            activation_bits: input
-                .as_ref()
-                .map_or(bits(layer.bits.activation), |input| bits(input.quantizer.range.bits)),
+            activation_bits: Some(
+                input
+                    .as_ref()
+                    .map_or(bits(layer.bits.activation), |input| bits(input.quantizer.range.bits)),
+            ),
+            block: None,
             weight_steps: weight.map_or_else(Vec::new, |weight| weight.steps.iter().map(|&step| step.into()).collect()),
             activation_step: input.as_ref().and_then(Fixed::step).map(f64::from),
             activation_signed: input.is_some_and(|input| input.quantizer.range.signed),
         }
     });
-    layers.collect()
+    let blocks = outcome.sites.blocks.iter().map(|layer| ManifestLayer {
+        name: layer.name.clone(),
+        op: layer.op.clone(),
+        weight_bits: bits(layer.bits),
+        activation_bits: None,
+        block: Some(layer.block as u64),
+        weight_steps: Vec::new(),
+        activation_step: None,
+        activation_signed: false,
+    });
+    layers.chain(blocks).collect()
 }

@@ -93,7 +93,7 @@ pub trait Engine: Send + Sync {
         &[]
     }
 
-    /// Does it know int4 and int2?
+    /// Does it know int4 and int2, and weights in blocks?
     fn packed_types(&self) -> bool {
         true
     }

@@ -29,11 +29,11 @@ part! {
         quantized_already: Option<QuantizedAlready>,
         /// Why `lsqc quantize` would refuse the model; null where it would not.
         refusal: Option<String>,
-        /// Bits of weights and activations where no rule says otherwise, such as w3a3.
+        /// Bits of weights and activations where no rule says otherwise, such as w3a3, or of weights alone, such as w4.
         bits: String,
         /// The runtime that it is for: ort, openvino, tensorrt or portable.
         target: String,
-        /// Where quantizers stand at residual additions: q8, shared, shortcut or paper.
+        /// Where quantizers stand at residual additions: q8, shared, shortcut or paper; none where weights alone are quantized.
         placement: String,
         /// The layers that would be quantized, in the order of the graph.
         layers: Vec<InspectedLayer>,
@@ -110,8 +110,10 @@ part! {
         op: String,
         /// Bits of its weight.
         weight_bits: u8,
-        /// Bits of its input.
-        activation_bits: u8,
+        /// Bits of its input; null where it stays in floats.
+        activation_bits: Option<u8>,
+        /// Weights along the input axis that share a step; null where steps are not of blocks.
+        block: Option<u64>,
         /// Whether it is the first weighted layer on some path from an input.
         first: bool,
         /// Whether it is the last on some path to an output.
@@ -228,11 +230,18 @@ impl Inspection {
             writeln!(text, "lsqc quantize would refuse it: {refusal}")?;
         }
         if !self.layers.is_empty() {
-            writeln!(
-                text,
-                "quantized for {}, {} with placement {}:",
-                self.target, self.bits, self.placement
-            )?;
+            match self.layers.iter().filter_map(|layer| layer.block).max() {
+                Some(block) => writeln!(
+                    text,
+                    "quantized for {}, {}: weights alone, {block} of them to a step:",
+                    self.target, self.bits
+                )?,
+                None => writeln!(
+                    text,
+                    "quantized for {}, {} with placement {}:",
+                    self.target, self.bits, self.placement
+                )?,
+            }
             writeln!(text, "{}", self.table())?;
             self.write_fit(text)?;
         }
@@ -274,7 +283,10 @@ impl Inspection {
             table.add_row([
                 layer.name.clone(),
                 layer.op.clone(),
-                format!("w{}a{}", layer.weight_bits, layer.activation_bits),
+                match layer.activation_bits {
+                    Some(activation_bits) => format!("w{}a{activation_bits}", layer.weight_bits),
+                    None => format!("w{}", layer.weight_bits),
+                },
                 shape.join("×"),
                 layer.parameters.to_string(),
                 layer.multiply_adds.map_or_else(|| "unknown".to_owned(), scaled),
@@ -289,6 +301,9 @@ impl Inspection {
 
     /// Which quantized layers run in integers, and what the runtime says of it.
     fn write_fit(&self, text: &mut String) -> std::fmt::Result {
+        if self.layers.iter().all(|layer| layer.block.is_some()) {
+            return Ok(());
+        }
         let integer = self.layers.iter().filter(|layer| layer.integers).count();
         writeln!(text, "in integers: {integer} of {} layers", self.layers.len())?;
         for layer in &self.layers {

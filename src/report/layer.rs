@@ -14,8 +14,10 @@ pub struct TensorReport {
     pub signed: bool,
     /// Why: proven by the graph, seen in calibration, or chosen.
     pub signed_reason: String,
-    /// How many steps it has: 1, or one for each output channel.
+    /// How many steps it has: 1, one for each output channel, or one for each block.
     pub steps: u64,
+    /// Elements along the input axis that share a step; null where steps are not of blocks.
+    pub block: Option<u64>,
     /// The step size before training; of several, the median.
     pub first_step: f64,
     /// The step size in the result; of several, the median.
@@ -80,6 +82,34 @@ pub struct LayerProof {
     pub ties: u64,
 }
 
+/// The proof of a layer whose weight alone is quantized: its product is computed in floats, so there are no levels to compare.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct BlockLayerProof {
+    /// The layer.
+    pub name: String,
+    /// Weights that were compared: what the file's bytes stand for, against the fake-quantized ones.
+    pub weights: u64,
+    /// Weights that are not the same bits; the run fails unless 0.
+    pub different: u64,
+    /// Results that were compared, from the same inputs.
+    pub results: u64,
+    /// Results that differ by more than single-precision sums in another order can; the run fails unless 0.
+    pub beyond: u64,
+    /// The largest difference of a result, in parts of that bound.
+    pub largest: Option<f64>,
+}
+
+/// The outputs of a network whose weights alone are quantized, against those of the fake-quantized one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct OutputProof {
+    /// The largest difference, in parts of the output's largest value.
+    pub largest: f64,
+    /// What it may be.
+    pub allowed: f64,
+}
+
 /// The proof of all layers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -88,14 +118,19 @@ pub struct Proof {
     pub images: u64,
     /// The layers, in the order of the graph.
     pub layers: Vec<LayerProof>,
+    /// The layers whose weights alone are quantized, in the order of the graph.
+    pub blocks: Vec<BlockLayerProof>,
+    /// The outputs, where weights alone are quantized; else null.
+    pub outputs: Option<OutputProof>,
     /// What was set or is peculiar to this engine, such as a way around 16-bit sums.
     pub remarks: Vec<String>,
 }
 
 impl Proof {
-    /// Levels that differ and are no ties, in all layers.
+    /// Levels that differ and are no ties, in all layers; where weights alone are quantized, weights that differ and results beyond their bound.
     #[must_use]
     pub fn mismatches(&self) -> u64 {
-        self.layers.iter().map(|layer| layer.mismatches).sum()
+        let of_blocks = self.blocks.iter().map(|layer| layer.different + layer.beyond);
+        self.layers.iter().map(|layer| layer.mismatches).chain(of_blocks).sum()
     }
 }

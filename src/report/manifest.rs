@@ -30,7 +30,7 @@ part! {
         preprocessing: BTreeMap<String, Value>,
         /// Bits of weights and activations where no rule for a layer says otherwise, such as w3a3.
         bits: String,
-        /// Where quantizers stand at residual additions: q8, shared, shortcut or paper.
+        /// Where quantizers stand at residual additions: q8, shared, shortcut or paper; none where weights alone are quantized.
         placement: String,
         /// Each quantized layer.
         layers: Vec<ManifestLayer>,
@@ -64,11 +64,14 @@ part! {
         op: String,
         /// Bits of its weight.
         weight_bits: u8,
-        /// Bits of its input.
-        activation_bits: u8,
-        /// The step of its weight, or one for each output channel, before BatchNormalization was folded into it.
+        /// Bits of its input; null where it stays in floats.
+        activation_bits: Option<u8>,
+        /// Weights along the input axis that share a step; null where steps are not of blocks.
+        block: Option<u64>,
+        /// The step of its weight, or one for each output channel, before BatchNormalization was folded into it; none where steps are of blocks, whose
+        /// steps are in the model.
         weight_steps: Vec<f64>,
-        /// The step of its input.
+        /// The step of its input; null where it stays in floats.
         activation_step: Option<f64>,
         /// Whether levels of its input may be negative.
         activation_signed: bool,

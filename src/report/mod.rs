@@ -29,7 +29,7 @@ pub use inspect::{
     BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, Inspection, JoinLayer, MultiplyAdds, OpCount, Port,
     QuantizedAlready, Unquantized,
 };
-pub use layer::{Layer, LayerProof, Note, Proof, Site, TensorReport};
+pub use layer::{BlockLayerProof, Layer, LayerProof, Note, OutputProof, Proof, Site, TensorReport};
 pub use manifest::{Manifest, ManifestLayer, ManifestPort};
 pub use run::{
     Data, DataOrigin, Engine, File, Gate, GateOutcome, LossPoint, Oscillating, Output, OutputRole, Phase, Requires, Settings,

@@ -114,9 +114,11 @@ part! {
     Settings {
         /// Bits of weights where no rule says otherwise.
         weight_bits: u8,
-        /// Bits of activations where no rule says otherwise.
-        activation_bits: u8,
-        /// Where quantizers stand at residual additions: q8, shared, shortcut or paper.
+        /// Bits of activations where no rule says otherwise; null where weights alone are quantized.
+        activation_bits: Option<u8>,
+        /// Weights along the input axis that share a step; null where activations are quantized too.
+        block: Option<u64>,
+        /// Where quantizers stand at residual additions: q8, shared, shortcut or paper; none where weights alone are quantized.
         placement: String,
         /// The runtime that the result is for: ort, openvino, tensorrt or portable.
         target: String,
@@ -210,8 +212,10 @@ part! {
         lowered_model: u64,
         /// The weights of quantized layers, in float.
         float_weights: u64,
-        /// The same weights as the file stores them.
+        /// The same weights as the file stores them, without their steps.
         stored_weights: u64,
+        /// The steps of blocks, where weights alone are quantized; else 0.
+        block_steps: u64,
         /// The same weights at their bits, packed without gaps.
         packed_weights: u64,
     }

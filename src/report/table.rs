@@ -6,7 +6,7 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::stats::{Agreement, Metric};
-use super::{GateOutcome, Layer, LayerProof, Report, TensorReport};
+use super::{BlockLayerProof, GateOutcome, Layer, LayerProof, Proof, Report, TensorReport};
 
 /// The report as text for a terminal, with a newline at the end.
 #[must_use]
@@ -22,11 +22,16 @@ fn layers(report: &Report) -> String {
         return String::new();
     }
     let proofs: BTreeMap<&str, &LayerProof> = report.proof.layers.iter().map(|proof| (proof.name.as_str(), proof)).collect();
+    let blocks: BTreeMap<&str, &BlockLayerProof> = report.proof.blocks.iter().map(|proof| (proof.name.as_str(), proof)).collect();
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(["layer", "op", "bits", "sign", "weight step", "input step", "clipped", "proof"]);
     for layer in &report.layers {
-        table.add_row(row(layer, proofs.get(layer.name.as_str()).copied()));
+        let proven = match blocks.get(layer.name.as_str()) {
+            Some(proof) => by_weights(proof),
+            None => by_levels(proofs.get(layer.name.as_str()).copied()),
+        };
+        table.add_row(row(layer, proven));
     }
     for column in table.column_iter_mut().skip(4) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -34,7 +39,7 @@ fn layers(report: &Report) -> String {
     format!("{table}\n")
 }
 
-fn row(layer: &Layer, proof: Option<&LayerProof>) -> [String; 8] {
+fn row(layer: &Layer, proven: String) -> [String; 8] {
     let first_input = layer.activations.first();
     let width = |prefix: &str, tensor: Option<&TensorReport>| tensor.map(|t| format!("{prefix}{}", t.bits)).unwrap_or_default();
     let step = |tensor: Option<&TensorReport>| {
@@ -44,12 +49,6 @@ fn row(layer: &Layer, proof: Option<&LayerProof>) -> [String; 8] {
     };
     let clipped = first_input.and_then(|input| input.clipped).map(percent).unwrap_or_default();
     let sign = first_input.map_or("", |input| if input.signed { "±" } else { "+" });
-    let proven = match proof {
-        None => "-".to_owned(),
-        Some(proof) if proof.mismatches > 0 => format!("{} WRONG", proof.mismatches),
-        Some(proof) if proof.ties > 0 => format!("equal, {} ties", proof.ties),
-        Some(_) => "equal".to_owned(),
-    };
     [
         layer.name.clone(),
         layer.op.clone(),
@@ -60,6 +59,41 @@ fn row(layer: &Layer, proof: Option<&LayerProof>) -> [String; 8] {
         clipped,
         proven,
     ]
+}
+
+fn by_levels(proof: Option<&LayerProof>) -> String {
+    match proof {
+        None => "-".to_owned(),
+        Some(proof) if proof.mismatches > 0 => format!("{} WRONG", proof.mismatches),
+        Some(proof) if proof.ties > 0 => format!("equal, {} ties", proof.ties),
+        Some(_) => "equal".to_owned(),
+    }
+}
+
+fn by_weights(proof: &BlockLayerProof) -> String {
+    match proof.different + proof.beyond {
+        0 => "weights equal".to_owned(),
+        wrong => format!("{wrong} WRONG"),
+    }
+}
+
+/// What was compared and found, in a line.
+fn proof(proof: &Proof) -> String {
+    let images = proof.images;
+    let Some(outputs) = proof.outputs else {
+        let compared: u64 = proof.layers.iter().map(|layer| layer.compared).sum();
+        let ties: u64 = proof.layers.iter().map(|layer| layer.ties).sum();
+        let mismatches = proof.mismatches();
+        return format!("{mismatches} mismatches and {ties} ties in {compared} levels on {images} images");
+    };
+    let sum = |count: fn(&BlockLayerProof) -> u64| proof.blocks.iter().map(count).sum::<u64>();
+    let (weights, different) = (sum(|layer| layer.weights), sum(|layer| layer.different));
+    let (results, beyond) = (sum(|layer| layer.results), sum(|layer| layer.beyond));
+    format!(
+        "{different} of {weights} weights differ; {beyond} of {results} results beyond the rounding of floats; outputs within {:.1e} ({:.0e} allowed) \
+         on {images} images",
+        outputs.largest, outputs.allowed
+    )
 }
 
 fn write_rest(text: &mut String, report: &Report) -> std::fmt::Result {
@@ -77,10 +111,15 @@ fn write_rest(text: &mut String, report: &Report) -> std::fmt::Result {
         )?;
     }
     if let Some(metrics) = &report.metrics {
+        let lowered = if report.settings.block.is_some() {
+            "lowered"
+        } else {
+            "integer"
+        };
         let models = [
             ("float", metrics.float.as_ref()),
             ("fake-quantized", metrics.fake_quantized.as_ref()),
-            ("integer", metrics.lowered.as_ref()),
+            (lowered, metrics.lowered.as_ref()),
         ];
         for (name, metric) in models {
             if let Some(metric) = metric {
@@ -95,21 +134,10 @@ fn write_rest(text: &mut String, report: &Report) -> std::fmt::Result {
                 "lost", drop.points
             )?;
         }
-        writeln!(
-            text,
-            "{:>15}: {}",
-            "fake = integer",
-            agreement(&metrics.fake_quantized_lowered)
-        )?;
+        let compared = format!("fake = {lowered}");
+        writeln!(text, "{compared:>15}: {}", agreement(&metrics.fake_quantized_lowered))?;
     }
-    let compared: u64 = report.proof.layers.iter().map(|layer| layer.compared).sum();
-    let ties: u64 = report.proof.layers.iter().map(|layer| layer.ties).sum();
-    let (mismatches, images) = (report.proof.mismatches(), report.proof.images);
-    writeln!(
-        text,
-        "{:>15}: {mismatches} mismatches and {ties} ties in {compared} levels on {images} images",
-        "proof"
-    )?;
+    writeln!(text, "{:>15}: {}", "proof", proof(&report.proof))?;
     let sizes = &report.sizes;
     let (float, lowered, packed) = (size(sizes.float_model), size(sizes.lowered_model), size(sizes.packed_weights));
     writeln!(

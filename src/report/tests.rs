@@ -22,6 +22,7 @@ fn sample() -> Report {
         signed,
         signed_reason: "it follows a Relu".to_owned(),
         steps: 1,
+        block: None,
         first_step: 0.01,
         last_step: 0.02,
         clipped: Some(0.001),
@@ -58,7 +59,8 @@ fn sample() -> Report {
         },
         settings: Settings {
             weight_bits: 3,
-            activation_bits: 3,
+            activation_bits: Some(3),
+            block: None,
             placement: "q8".to_owned(),
             target: "ort".to_owned(),
             per_channel: false,
@@ -121,6 +123,8 @@ fn sample() -> Report {
                 mismatches: 0,
                 ties: 1,
             }],
+            blocks: vec![],
+            outputs: None,
             remarks: vec![],
         },
         sizes: Sizes {
@@ -128,6 +132,7 @@ fn sample() -> Report {
             lowered_model: 12_345,
             float_weights: 800,
             stored_weights: 200,
+            block_steps: 0,
             packed_weights: 75,
         },
         requires: Requires {
@@ -263,4 +268,41 @@ fn table_shows_what_matters() {
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
+}
+
+/// Where weights alone are quantized the proof speaks of weights and results, and of no levels.
+#[test]
+fn table_shows_weights_alone() {
+    let mut report = sample();
+    report.settings.activation_bits = None;
+    report.settings.block = Some(32);
+    report.layers[0].activations.clear();
+    report.proof.layers.clear();
+    report.proof.blocks = vec![BlockLayerProof {
+        name: "/conv".to_owned(),
+        weights: 54,
+        different: 0,
+        results: 8,
+        beyond: 0,
+        largest: Some(0.125),
+    }];
+    report.proof.outputs = Some(OutputProof {
+        largest: 2e-7,
+        allowed: 1e-3,
+    });
+    let text = render(&report);
+    for part in [
+        "weights equal",
+        "0 of 54 weights differ; 0 of 8 results beyond the rounding of floats; outputs within 2.0e-7 (1e-3 allowed) on 2 images",
+        "fake = lowered",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert!(!text.contains("levels") && !text.contains("integer"), "{text}");
+    let committed: Value = serde_json::from_str(&std::fs::read_to_string(docs("report.schema.json")).unwrap()).unwrap();
+    let value: Value = serde_json::from_str(&report.to_json().unwrap()).unwrap();
+    assert_eq!(problems(&value, &committed, &committed, "$"), Vec::<String>::new());
+    report.proof.blocks[0].beyond = 3;
+    assert_eq!(report.proof.mismatches(), 3);
+    assert!(render(&report).contains("3 WRONG"));
 }

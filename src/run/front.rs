@@ -22,6 +22,8 @@ use crate::data::FileDigest;
 use crate::failure::Failure;
 use crate::model_file::{self, ModelFile};
 
+use super::weight_only;
+
 /// A float model, read and checked.
 pub struct Front {
     /// The model in plain form.
@@ -65,11 +67,14 @@ pub fn plain(asked: &Quantization, model: Model, compiler: &mut Compiler) -> Res
 /// Makes every γ of `float` positive, and gives the network with quantizers, their steps still unset.
 ///
 /// # Errors
-/// Bad input, if there is nothing to quantize.
+/// Bad input, if there is nothing to quantize; usage, if weights alone are asked for and no layer has them.
 pub fn place(asked: &Quantization, compiler: &mut Compiler, float: &mut Model) -> Result<(Model, Sites)> {
     compiler.run(&[&quantize::FLIP_GAMMAS], float, |_| (), |_| ())?;
     let mut initial = float.clone();
     let plan = quantize_plan(asked);
+    if let Some(plan) = &plan.weight_only {
+        weight_only::check(asked, &initial.graph, plan)?;
+    }
     let sites = compiler.run(
         pipelines::QUANTIZE,
         &mut initial,
@@ -115,7 +120,8 @@ pub fn form(asked: &Quantization) -> Form {
 fn quantize_plan(asked: &Quantization) -> QuantizePlan {
     let bits = |bits: crate::config::Bits| quantize::Bits {
         weight: bits.weights().into(),
-        activation: bits.activations().into(),
+        // Where they stay in floats nobody looks at it.
+        activation: bits.activations().map_or(quantize::EDGE_BITS, u32::from),
         sign: bits.sign().map(|sign| match sign {
             Signedness::Unsigned => quantize::Sign::Unsigned,
             Signedness::Signed => quantize::Sign::Signed,
@@ -124,6 +130,7 @@ fn quantize_plan(asked: &Quantization) -> QuantizePlan {
     let deployment = &asked.deployment;
     let rules = asked.layers.clone();
     let form = form(asked);
+    let weight_only = weight_only::plan(asked);
     QuantizePlan {
         bits: bits(asked.bits),
         placement: match deployment.placement {
@@ -147,6 +154,7 @@ fn quantize_plan(asked: &Quantization) -> QuantizePlan {
                 crate::config::LayerRule::Float => quantize::LayerRule::Float,
             })
         }),
+        weight_only,
     }
 }
 

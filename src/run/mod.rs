@@ -1,14 +1,16 @@
 //! One run of `quantize`, from the plan to the files: the order of the stages, and nothing else.
 
 mod front;
+mod proof;
 pub mod step;
+mod weight_only;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
 use lsqc_passes::ir::{DType, Dim, Model};
-use lsqc_passes::lower::LevelSites;
+use lsqc_passes::lower::{BlockSites, LevelSites};
 use lsqc_passes::pipelines;
 use lsqc_passes::quantize::Sites;
 use lsqc_passes::simplify::{TargetOpset, UPGRADE_OPSET};
@@ -18,12 +20,13 @@ use crate::compiler::{Compiler, load};
 use crate::config::{BatchNorm, Loss, Plan, Size};
 use crate::data::{self, Data, ModelInput, Origin, TrainBatches, TrainOptions};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Selected, Tensors};
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::metric::{self, Scores};
 use crate::shapes;
 use crate::terminal::Terminal;
 use crate::tune::{self, Oscillation, StepGraph, TrainPlan};
-use crate::verify::{self, Pair, Proof};
+use crate::verify::{Pair, Proof};
+use crate::verify_blocks::BlockProof;
 pub use front::{Front, form, place, plain, read, set_steps, step_init};
 use step::{Step, StepWish, step};
 
@@ -77,8 +80,10 @@ pub struct Outcome {
     pub batch_norm_batches: u64,
     /// Scores of the float, fake-quantized and lowered network on the test samples.
     pub scores: [Scores; 3],
-    /// The proof.
+    /// The proof by levels; of nothing where weights alone are quantized.
     pub proof: Proof,
+    /// The proof by weights and results, where weights alone are quantized.
+    pub block_proof: Option<BlockProof>,
     /// The lowered network's levels.
     pub levels: LevelSites,
     /// How long each stage took.
@@ -175,6 +180,7 @@ pub fn quantize(
     let form = form(&asked);
     let init = step_init(plan.init);
     let (mut initial, sites) = place(&asked, compiler, &mut float)?;
+    weight_only::check_engine(&asked, &sites.blocks, judge)?;
     let start = Start {
         init,
         widest_unsigned: plan.deployment.target.widest_unsigned,
@@ -265,11 +271,11 @@ pub fn quantize(
     let mut fake = trained.clone();
     compiler.run(pipelines::FINISH, &mut fake, |cx| cx.set(form), |_| ())?;
     let mut lowered = fake.clone();
-    let levels: LevelSites = compiler.run(
+    let (levels, blocks): (LevelSites, BlockSites) = compiler.run(
         pipelines::LOWER,
         &mut lowered,
         |cx| cx.set(form),
-        |cx| cx.take().unwrap_or_default(),
+        |cx| (cx.take().unwrap_or_default(), cx.take().unwrap_or_default()),
     )?;
     let opset = TargetOpset(plan.deployment.opset);
     compiler.run(&[&UPGRADE_OPSET], &mut lowered, |cx| cx.set(opset), |_| ())?;
@@ -279,22 +285,14 @@ pub fn quantize(
         sites: &levels.0,
         form,
     };
-    let proof = clock.stage("proof", || {
-        verify::prove(compiler, &pair, &data.test, plan.proof_images, judge, &options, terminal)
-    })?;
-    if let Some(broken) = proof.broken() {
-        return Err(Failure::new(
-            Kind::Proof,
-            format!(
-                "the lowered graph is not the trained one: at '{}' {} of {} levels differ",
-                verify::layer_of(&initial.graph, &broken.value),
-                broken.mismatches,
-                broken.levels
-            ),
-        )
-        .help("this is a defect of lsqc or of the engine: please report it with the model")
-        .into());
-    }
+    let on = proof::On {
+        data: &data.test,
+        samples: plan.proof_images,
+        engine: judge,
+        options: &options,
+        terminal,
+    };
+    let (proof, block_proof) = clock.stage("proof", || proof::prove(compiler, &pair, &blocks.0, &initial.graph, &on))?;
 
     let mut spelled = fake.clone();
     compiler.run(pipelines::SPELL, &mut spelled, |_| (), |_| ())?;
@@ -341,6 +339,7 @@ pub fn quantize(
         batch_norm_batches,
         scores,
         proof,
+        block_proof,
         levels,
         timing: clock.0,
         warnings,

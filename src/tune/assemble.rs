@@ -8,7 +8,7 @@ use lsqc_passes::ir::{Graph, Model, Role, Tensor, ValueId};
 use lsqc_passes::legalize::{Codes, Dialect};
 use lsqc_passes::ops::Quantizer;
 use lsqc_passes::pipelines;
-use lsqc_passes::quantize::{Layer, Sites};
+use lsqc_passes::quantize::Sites;
 use lsqc_passes::train::{Loss, LossPlan, OptimizerPlan, Oscillations};
 
 use crate::compiler::Compiler;
@@ -115,7 +115,7 @@ pub fn assemble(
     let floors = floors(&model.graph);
     let optimizer = OptimizerPlan {
         momentum: MOMENTUM,
-        weight_decay: decays(&model.graph, &sites.layers, plan.weight_decay),
+        weight_decay: decays(&model.graph, sites, plan.weight_decay),
         floors: floors
             .iter()
             .map(|(name, (_, floor))| (name.clone(), floor.clone()))
@@ -185,7 +185,11 @@ fn set_gains(graph: &mut Graph) -> Result<()> {
             .shape()
             .with_context(|| format!("the shape of '{}' is not fixed", graph[x].name()))?;
         let is_weight = graph[x].initial().is_some();
-        let count: usize = if is_weight {
+        let count: usize = if let Some(block) = quantizer.block {
+            let axis = quantizer.axis.and_then(|axis| usize::try_from(axis).ok());
+            let extent = axis.and_then(|axis| shape.get(axis)).copied().unwrap_or(block);
+            block.min(extent)
+        } else if is_weight {
             let steps = node.input(1).and_then(|step| graph[step].shape());
             let steps: usize = steps.unwrap_or_default().iter().product();
             shape.iter().product::<usize>() / steps.max(1)
@@ -218,7 +222,7 @@ fn floors(graph: &Graph) -> BTreeMap<String, (Role, Vec<f32>)> {
     floors
 }
 
-fn decays(graph: &Graph, layers: &[Layer], asked: Option<f32>) -> BTreeMap<String, f32> {
+fn decays(graph: &Graph, sites: &Sites, asked: Option<f32>) -> BTreeMap<String, f32> {
     let mut decays = BTreeMap::new();
     for (id, node) in graph.nodes() {
         let Ok(op) = lsqc_passes::analyze::weighted(graph, id) else {
@@ -226,10 +230,7 @@ fn decays(graph: &Graph, layers: &[Layer], asked: Option<f32>) -> BTreeMap<Strin
         };
         let label = node.label(graph);
         // A layer that stays in floats decays as the 8-bit ones do.
-        let bits = layers
-            .iter()
-            .find(|layer| layer.name == label)
-            .map_or(8, |layer| layer.bits.weight);
+        let bits = sites.weights().find(|(name, ..)| *name == label).map_or(8, |(.., bits)| bits);
         decays.insert(
             graph[op.weight].name().to_owned(),
             asked.unwrap_or_else(|| weight_decay(bits)),

@@ -217,6 +217,18 @@ fn runtime(view: &View, found: &mut Findings) {
             needs.push((version, format!("weights of {storage}")));
         }
     }
+    for (_, node) in view.graph.nodes() {
+        let blocks = target
+            .weight_only
+            .filter(|_| node.op.domain == MICROSOFT && node.op.name == "MatMulNBits");
+        let bits = node.int("bits").and_then(|bits| u32::try_from(bits).ok());
+        let (Some(blocks), Some(bits)) = (blocks, bits) else {
+            continue;
+        };
+        let oldest = blocks.oldest_stored(bits);
+        let need = oldest.map(|version| (version, format!("MatMulNBits of {bits} bits")));
+        needs.extend(need.filter(|need| !needs.contains(need)));
+    }
     for (version, what) in needs.into_iter().filter(|(version, _)| *version > runtime) {
         found.whole(format!(
             "{what}: {} {runtime} does not load it, {version} and later do",

@@ -41,7 +41,7 @@ pub enum Codes {
 /// What an engine has beyond standard ops; by default nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dialect {
-    /// Ops of the domain `lsqc` that the engine computes itself: on floats, and convolutions in two dimensions.
+    /// Ops of the domain `lsqc` that the engine computes itself: on floats, convolutions in two dimensions, quantizers without blocks.
     pub native: Vec<&'static str>,
     /// The channels to a block of its `com.microsoft.nchwc` operators, where it has them.
     pub channel_block: Option<usize>,
@@ -52,6 +52,8 @@ impl Dialect {
         let node = &graph[id];
         let ty = node.input(0).and_then(|operand| graph[operand].ty.as_ref());
         let fits = ty.is_some_and(|ty| ty.dtype == DType::F32 && (node.op.name != "ConvGradWeight" || ty.rank() == Some(4)));
+        // The kernels of quantizers have one step, or one for each index of an axis.
+        let fits = fits && node.int("block_size").is_none();
         node.op.domain == LSQC_DOMAIN && fits && self.native.iter().any(|name| node.op.name == *name)
     }
 }

@@ -56,6 +56,9 @@ fn fold_into(graph: &mut Graph, fold: Fold, form: Form) -> Result<usize, String>
         .input(fold.op.weight_index)
         .ok_or("the weight is missing")?;
     let (quantizer_node, fixed) = Fixed::behind(graph, operand).ok_or("the op before it stays in floats")?;
+    if fixed.quantizer.block.is_some() {
+        return Err("weights alone are quantized: the op before it is computed in floats".to_owned());
+    }
     let own_axis = fixed
         .quantizer
         .axis

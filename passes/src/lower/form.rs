@@ -3,7 +3,7 @@
 use super::{Fixed, input_quantizer};
 use crate::ir::{DType, Graph, NodeId, Tensor};
 use crate::ops::QuantRange;
-use crate::target::{ActivationForm, BiasForm, Storage, Sums, Target};
+use crate::target::{ActivationForm, BiasForm, BlockForm, Storage, Sums, Target};
 
 /// How a lowered file is written; the passes of this stage take it from their context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Form {
     pub storage: Storage,
     /// What the runtime adds products up in.
     pub sums: Sums,
+    /// Weights in blocks beside activations in floats; `None` where the target has none.
+    pub blocks: Option<BlockForm>,
 }
 
 impl Form {
@@ -27,6 +29,7 @@ impl Form {
             biases: target.biases,
             storage: Storage::default(),
             sums: Sums::default(),
+            blocks: target.weight_only.map(|has| has.form),
         }
     }
 

@@ -4,6 +4,7 @@
 //! writes integers. `cut-at-quantizers` takes the fake-quantized graph apart into layers for the proof.
 
 mod bake_weights;
+mod blocks;
 mod cut_at_quantizers;
 mod fold_batch_norms;
 mod form;
@@ -11,16 +12,19 @@ mod lower_qdq;
 mod separate_weights;
 mod snap_biases;
 mod stored;
+mod unpack_blocks;
 mod unpack_weights;
 mod widen_to_double;
 
 pub use bake_weights::BAKE_WEIGHTS;
+pub use blocks::{BlockSite, BlockSites, LOWER_BLOCKS, Order};
 pub use cut_at_quantizers::{CUT_AT_QUANTIZERS, LEVELS_IN};
 pub use fold_batch_norms::FOLD_BATCH_NORMS;
 pub use form::{Form, most_weight_bits};
 pub use lower_qdq::LOWER_QDQ;
 pub use separate_weights::SEPARATE_WEIGHTS;
 pub use snap_biases::{SNAP_BIASES, accumulator_grid};
+pub use unpack_blocks::UNPACK_BLOCKS;
 pub use unpack_weights::UNPACK_WEIGHTS;
 pub use widen_to_double::WIDEN_TO_DOUBLE;
 
@@ -56,7 +60,7 @@ pub struct Fixed {
     pub y: ValueId,
     /// The value of the step.
     pub step_value: ValueId,
-    /// The steps; one unless it varies along an axis.
+    /// The steps; one unless it varies along an axis or by block, and then row by row.
     pub steps: Vec<f32>,
     /// Range and axis.
     pub quantizer: Quantizer,
@@ -95,15 +99,11 @@ impl Fixed {
 
     /// The step of element `index` of a tensor of `shape`.
     pub fn step_at(&self, shape: &[usize], index: usize) -> f32 {
-        let along = self
-            .quantizer
-            .axis
-            .and_then(|axis| usize::try_from(axis).ok())
-            .map_or(0, |axis| {
-                let inner: usize = shape.iter().skip(axis + 1).product();
-                (index / inner.max(1)) % self.steps.len().max(1)
-            });
-        self.steps.get(along).copied().unwrap_or(f32::NAN)
+        let at = match self.steps[..] {
+            [step] => return step,
+            _ => self.quantizer.step_of(shape, index),
+        };
+        self.steps.get(at).copied().unwrap_or(f32::NAN)
     }
 
     /// The levels v̄ of a constant, computed as the fake quantizer does: divide, clip, round half to even.

@@ -78,15 +78,20 @@ pub(super) fn shared(graph: &mut Graph, name: &str, tensor: Tensor) -> ValueId {
 }
 
 /// Levels of `bits` bits each, the first in the lowest bits of a byte.
-fn pack(shape: &[usize], levels: &[i8], dtype: DType, bits: u32) -> Result<Tensor, String> {
-    let mask = (1u8 << bits) - 1;
+pub(super) fn pack(shape: &[usize], levels: &[i8], dtype: DType, bits: u32) -> Result<Tensor, String> {
+    let bytes = packed(levels, bits);
+    Tensor::from_bytes(dtype, shape, bytes.into()).map_err(|error| error.to_string())
+}
+
+/// The same as bytes.
+pub(super) fn packed(levels: &[i8], bits: u32) -> Vec<u8> {
+    let mask = u8::MAX >> (8 - bits);
     let in_byte = (8 / bits) as usize;
     let byte = |chunk: &[i8]| {
         let placed = chunk.iter().zip((0..8).step_by(bits as usize));
         placed.fold(0u8, |byte, (&level, at)| byte | (level.cast_unsigned() & mask) << at)
     };
-    let bytes: Vec<u8> = levels.chunks(in_byte).map(byte).collect();
-    Tensor::from_bytes(dtype, shape, bytes.into()).map_err(|error| error.to_string())
+    levels.chunks(in_byte).map(byte).collect()
 }
 
 /// Replaces the bias of a quantized op by its integers, where the target takes them.

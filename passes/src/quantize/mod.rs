@@ -5,6 +5,7 @@ mod flip_gammas;
 mod place_quantizers;
 mod set_steps;
 pub mod step_size;
+mod weight_only;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ pub use fit::fits;
 pub use flip_gammas::FLIP_GAMMAS;
 pub use place_quantizers::PLACE_QUANTIZERS;
 pub use set_steps::SET_STEPS;
+pub use weight_only::{BlockLayer, Blocked, WeightOnlyPlan, WeightRule, WeightRules, blocked, chosen};
 
 /// Bits of a layer's weight and of its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub struct QuantizePlan {
     pub most_weight_bits: Option<WeightLimit>,
     /// What the user says of a layer, by its name.
     pub rule: LayerRules,
+    /// Weights alone are quantized, in blocks; nothing else of the plan is looked at then.
+    pub weight_only: Option<WeightOnlyPlan>,
 }
 
 /// The most bits that a weight may have beside an input of this range.
@@ -86,6 +90,7 @@ impl Default for QuantizePlan {
             granularity: Granularity::default(),
             most_weight_bits: None,
             rule: Arc::new(|_| None),
+            weight_only: None,
         }
     }
 }
@@ -133,6 +138,18 @@ pub struct Sites {
     pub layers: Vec<Layer>,
     /// The activation quantizers, in graph order.
     pub activations: Vec<Site>,
+    /// The layers whose weights alone are quantized, in graph order; then there is nothing else.
+    pub blocks: Vec<BlockLayer>,
+}
+
+impl Sites {
+    /// Each quantized layer's name, quantized weight and bits of it.
+    pub fn weights(&self) -> impl Iterator<Item = (&str, &str, u32)> {
+        let layers = self.layers.iter();
+        let layers = layers.map(|layer| (layer.name.as_str(), layer.weight.as_str(), layer.bits.weight));
+        let blocks = self.blocks.iter();
+        layers.chain(blocks.map(|layer| (layer.name.as_str(), layer.weight.as_str(), layer.bits)))
+    }
 }
 
 /// A step and a sign for each activation quantizer, by the name of the quantized value; `set-steps` takes it.

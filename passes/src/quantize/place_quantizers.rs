@@ -7,12 +7,14 @@
 //! looked through: the quantizer stands before them. All inputs of a concat share one step. The rules that differ by runtime are in
 //! [`crate::target`].
 //!
+//! Where weights alone are quantized, [`weight_only`] places instead.
+//!
 //! It refuses, with a note: weighted ops whose weight is no constant float matrix or filter, layers that the user leaves float, and
 //! joins with a float neighbour.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::{Bits, EDGE_BITS, Granularity, Layer, LayerRule, QuantizePlan, Sign, Site, Sites};
+use super::{Bits, EDGE_BITS, Granularity, Layer, LayerRule, QuantizePlan, Sign, Site, Sites, weight_only};
 use crate::analyze::{Weighted, surely_non_negative, weighted};
 use crate::ir::{DType, Graph, Model, Node, NodeId, Op, Tensor, ValueId};
 use crate::ops::{self, Quant, QuantRange, Quantizer};
@@ -31,6 +33,9 @@ pub static PLACE_QUANTIZERS: Pass = Pass {
 fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let plan: QuantizePlan = cx.get();
     let graph = &mut model.graph;
+    if let Some(plan) = &plan.weight_only {
+        return weight_only::place(graph, plan, cx);
+    }
     let layers = choose_layers(graph, &plan, cx);
     if layers.is_empty() {
         return Err(
@@ -128,7 +133,7 @@ fn limited(bits: Bits, plan: &QuantizePlan, said: impl FnOnce(u32)) -> Bits {
 }
 
 /// Weighted ops with no weighted op before them on some path from an input, and those with none after them on some path to an output.
-fn edge_layers(graph: &Graph) -> (HashSet<NodeId>, HashSet<NodeId>) {
+pub(super) fn edge_layers(graph: &Graph) -> (HashSet<NodeId>, HashSet<NodeId>) {
     let is_weighted = |id: NodeId| matches!(ops::quant(&graph[id]), Quant::Weighted { .. });
     let (mut firsts, mut lasts) = (HashSet::new(), HashSet::new());
     let mut fresh: HashSet<ValueId> = graph
@@ -465,7 +470,7 @@ impl<'a> Placer<'a> {
         let base = format!("{source}/q{bits}");
         let step = step.unwrap_or_else(|| self.graph.add_constant(&format!("{base}/step"), Tensor::scalar(f32::NAN)));
         let range = QuantRange { bits, signed: true };
-        (fake_quantize(self.graph, input, step, range, None, &base), step)
+        (fake_quantize(self.graph, input, step, quantizer_of(range, None), &base), step)
     }
 }
 
@@ -480,14 +485,23 @@ fn quantizer_before(graph: &Graph, mut value: ValueId) -> ValueId {
 }
 
 /// Adds a fake quantizer named after its result.
-fn fake_quantize(graph: &mut Graph, x: ValueId, step: ValueId, range: QuantRange, axis: Option<i64>, base: &str) -> ValueId {
-    let attributes = Quantizer { range, axis, gain: 1.0 }.attributes();
-    let value = graph.insert(Op::lsqc("FakeQuantize"), &[x, step], attributes, base);
+pub(super) fn fake_quantize(graph: &mut Graph, x: ValueId, step: ValueId, quantizer: Quantizer, base: &str) -> ValueId {
+    let value = graph.insert(Op::lsqc("FakeQuantize"), &[x, step], quantizer.attributes(), base);
     graph[value].ty = graph[x].ty.clone();
     if let Some(node) = graph[value].producer() {
         graph[node].name = graph[value].name().to_owned();
     }
     value
+}
+
+/// A quantizer whose gradient scale is not set yet.
+fn quantizer_of(range: QuantRange, axis: Option<i64>) -> Quantizer {
+    Quantizer {
+        range,
+        axis,
+        block: None,
+        gain: 1.0,
+    }
 }
 
 /// The quantized weight of a layer; layers that share a weight and its bits share the quantizer.
@@ -517,7 +531,7 @@ fn quantize_weight(graph: &mut Graph, layer: &Chosen, granularity: Granularity) 
     let quantized = present.unwrap_or_else(|| {
         let unset = Tensor::full(channels.as_slice(), f32::NAN);
         let step = graph.add_constant(&format!("{base}/step"), unset);
-        fake_quantize(graph, weight, step, range, axis, &base)
+        fake_quantize(graph, weight, step, quantizer_of(range, axis), &base)
     });
     graph.set_input(node, weight_index, Some(quantized));
     quantized

@@ -2,7 +2,7 @@
 //!
 //! Weights are signed and start from their own values. What activations start from was measured on data; the tool hands it over as
 //! [`ActivationSteps`]. Quantizers that share a step share the sign too. A weight with a step for each output channel starts each of them from
-//! that channel's values; a channel of zeros takes the step of the whole.
+//! that channel's values, and so does a block of each; one of zeros takes the step of the whole.
 
 use super::{ActivationSteps, Sign, StepInit, step_size};
 use crate::ir::{Graph, Model, NodeId, Tensor};
@@ -35,7 +35,8 @@ fn set_step(graph: &mut Graph, id: NodeId, measured: &ActivationSteps, init: Ste
     let (Some(x), Some(step), Some(y)) = (node.input(0), node.input(1), node.output(0)) else {
         return Err("an operand is missing".to_owned());
     };
-    let Quantizer { range, axis, .. } = Quantizer::of(node)?;
+    let quantizer = Quantizer::of(node)?;
+    let range = quantizer.range;
     let start = match graph[x].initial() {
         Some(weight) => {
             let values = weight.to_f32().ok_or("its weight is not numeric")?;
@@ -45,14 +46,15 @@ fn set_step(graph: &mut Graph, id: NodeId, measured: &ActivationSteps, init: Ste
             let of = |values: &[f32]| step_size::initial(values, range, init);
             // Any step holds zeros; one that is not tiny keeps the integer bias in range.
             let whole = of(&values).unwrap_or(1.0);
-            match axis {
-                None => Tensor::scalar(whole),
-                Some(axis) => {
-                    let axis = usize::try_from(axis).map_err(|_| "its axis is below 0")?;
-                    let channels = along(weight.shape(), axis, &values);
-                    Tensor::vector(channels.iter().map(|channel| of(channel).unwrap_or(whole)).collect())
+            let shape = quantizer.steps_shape(weight.shape())?;
+            let steps = match shape.iter().product() {
+                1 => vec![whole],
+                count => {
+                    let parts = parts(quantizer, weight.shape(), &values, count);
+                    parts.iter().map(|part| of(part).unwrap_or(whole)).collect()
                 }
-            }
+            };
+            Tensor::new(&shape, steps)
         }
         None => {
             let Some(&(start, sign)) = measured.0.get(graph[y].name()) else {
@@ -70,15 +72,13 @@ fn set_step(graph: &mut Graph, id: NodeId, measured: &ActivationSteps, init: Ste
     Ok(())
 }
 
-/// The values of each slice along `axis`.
-fn along(shape: &[usize], axis: usize, values: &[f32]) -> Vec<Vec<f32>> {
-    let inner: usize = shape.iter().skip(axis + 1).product::<usize>().max(1);
-    let count = shape.get(axis).copied().unwrap_or(1).max(1);
-    let mut slices = vec![Vec::new(); count];
-    for (at, block) in values.chunks(inner).enumerate() {
-        if let Some(slice) = slices.get_mut(at % count) {
-            slice.extend_from_slice(block);
+/// The values that share each of `count` steps.
+fn parts(quantizer: Quantizer, shape: &[usize], values: &[f32], count: usize) -> Vec<Vec<f32>> {
+    let mut parts = vec![Vec::new(); count];
+    for (index, &value) in values.iter().enumerate() {
+        if let Some(part) = parts.get_mut(quantizer.step_of(shape, index)) {
+            part.push(value);
         }
     }
-    slices
+    parts
 }

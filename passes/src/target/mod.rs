@@ -7,11 +7,13 @@ mod openvino;
 mod ort;
 mod portable;
 mod tensorrt;
+mod weight_only;
 
 pub use self::ort::ORT;
 pub use openvino::OPENVINO;
 pub use portable::PORTABLE;
 pub use tensorrt::TENSORRT;
+pub use weight_only::{BlockForm, Tail, WeightOnly};
 
 /// What is known of one runtime.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub struct Target {
     pub packed: &'static [(Storage, Version)],
     /// Operator sets, ascending, and the oldest version that has each; empty where that is not known.
     pub opsets: &'static [(i64, Version)],
+    /// Weights alone in integers, where it has that.
+    pub weight_only: Option<&'static WeightOnly>,
 }
 
 /// Every target; the first is the default.

@@ -15,4 +15,5 @@ pub static OPENVINO: Target = Target {
     widest_unsigned: 8,
     packed: &[],
     opsets: &[],
+    weight_only: None,
 };

@@ -29,4 +29,5 @@ pub static ORT: Target = Target {
         (24, Version(1, 24)),
         (25, Version(1, 24)),
     ],
+    weight_only: Some(&super::weight_only::MATMUL_NBITS),
 };

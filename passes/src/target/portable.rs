@@ -19,4 +19,5 @@ pub static PORTABLE: Target = Target {
     widest_unsigned: 7,
     packed: &[],
     opsets: &[],
+    weight_only: None,
 };

@@ -16,4 +16,5 @@ pub static TENSORRT: Target = Target {
     widest_unsigned: 7,
     packed: &[],
     opsets: &[],
+    weight_only: Some(&super::weight_only::INT4_BLOCKS),
 };

@@ -67,7 +67,8 @@ fn update(graph: &mut Graph, parameter: ValueId, gradient: ValueId, rate: ValueI
     if let Some(floor) = plan.floors.get(&name) {
         let floor = match floor[..] {
             [one] => build.scalar(one),
-            _ => build.constant(Tensor::vector(floor.clone())),
+            _ if floor.len() == shape.iter().product() => build.constant(Tensor::new(&shape, floor.clone())),
+            _ => return Err(format!("'{name}' has {} floors", floor.len())),
         };
         next = build.binary("Max", next, floor);
     }

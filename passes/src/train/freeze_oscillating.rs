@@ -19,7 +19,7 @@
 //!
 //! Only weights of at most 4 bits are watched, as in the authors' own code: on a finer grid a code turns back with every noisy
 //! gradient, and costs nothing by it. It declines, with a note, weights of more bits, with several quantizers, with a step for each
-//! channel, and those that are not trained; it refuses a step that is not one number.
+//! channel or block, and those that are not trained; it refuses a step that is not one number.
 
 use super::Oscillations;
 use super::names::{FREEZE_THRESHOLD, NEXT};
@@ -88,6 +88,9 @@ fn watch(graph: &Graph, id: NodeId, weight: ValueId, quantizer: Quantizer) -> Re
     let bits = quantizer.range.bits;
     if bits > MAX_BITS {
         return Err(format!("it has {bits} bits, more than {MAX_BITS}"));
+    }
+    if quantizer.block.is_some() {
+        return Err("it has a step for each block".to_owned());
     }
     if quantizer.axis.is_some() {
         return Err("it has a step for each channel".to_owned());

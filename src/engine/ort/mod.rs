@@ -270,6 +270,10 @@ impl OrtEngine {
         let builder = builder.with_optimization_level(level).map_err(plain)?;
         let builder = builder.with_memory_pattern(false).map_err(plain)?;
         let builder = builder.with_deterministic_compute(true).map_err(plain)?;
+        // Where it turns int4 weights before a product into its own op, activations stay in float32: by default it rounds them to int8.
+        let builder = builder
+            .with_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+            .map_err(plain)?;
         let mut builder = builder.with_config_entry("session.force_spinning_stop", "1").map_err(plain)?;
         if options.threads > 0 {
             builder = builder.with_intra_threads(options.threads).map_err(plain)?;
