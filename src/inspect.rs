@@ -23,7 +23,7 @@ use crate::data::{Dataset, FileDigest, Synthetic};
 use crate::engine::{Engine, LoadOptions, TractEngine};
 use crate::model_file::{self, ModelFile};
 use crate::report::{
-    self, BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, Inspection, JoinLayer, MultiplyAdds, Note, OpCount,
+    self, BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, InspectedProduct, Inspection, JoinLayer, MultiplyAdds, Note, OpCount,
     Port, QuantizedAlready, Tool, Unquantized,
 };
 use crate::run::{fixed_batch, model_inputs, place, plain, refuse_fixed_batch};
@@ -60,6 +60,7 @@ pub fn inspect(
         placement: asked.deployment.placement.to_string(),
         confirmation: None,
         layers: Vec::new(),
+        products: Vec::new(),
         joins: Vec::new(),
         not_quantized: Vec::new(),
         batch_norms: Vec::new(),
@@ -106,16 +107,18 @@ pub fn inspect(
         reach: reach.as_ref().ok(),
     };
     inspection.layers = sites.layers.iter().filter_map(|layer| found.layer(layer)).collect();
+    inspection.products = sites.products.iter().map(|product| found.product(product)).collect();
     if let (Some((engine, terminal)), None) = (confirming, &inspection.refusal) {
         let floats = confirm::float_layers(asked, (&float, &initial, &sites), engine, compiler, terminal)?;
-        let differ = inspection
-            .layers
-            .iter()
-            .filter(|layer| layer.integers == floats.contains(&layer.name));
+        let layers = inspection.layers.iter().map(|layer| (&layer.name, layer.integers));
+        let products = inspection.products.iter().map(|product| (&product.name, product.integers));
+        let differ = layers
+            .chain(products)
+            .filter(|(name, integers)| *integers == floats.contains(*name));
         inspection.confirmation = Some(Confirmation {
             engine: engine.version(),
-            integer_layers: (sites.layers.len() - floats.len()) as u64,
-            differ: differ.map(|layer| layer.name.clone()).collect(),
+            integer_layers: (sites.layers.len() + sites.products.len()).saturating_sub(floats.len()) as u64,
+            differ: differ.map(|(name, _)| name.clone()).collect(),
         });
     }
     inspection.joins = found.joins();
@@ -366,6 +369,7 @@ struct Found<'a> {
 impl Found<'_> {
     fn is_quantized(&self, name: &str) -> bool {
         self.sites.layers.iter().any(|layer| layer.name == name)
+            || self.sites.products.iter().any(|product| product.name == name)
     }
 
     fn gradient(&self, id: NodeId) -> Option<GradientReach> {
@@ -383,13 +387,7 @@ impl Found<'_> {
         let weight = stored(op.weight)?;
         let bias = op.bias_index.and_then(|index| stored(self.float[id].input(index)?));
         let bits = |bits: u32| u8::try_from(bits).unwrap_or(u8::MAX);
-        let mut placed = self
-            .initial
-            .nodes()
-            .filter(|(_, node)| node.label(self.initial) == layer.name);
-        let float_reason = placed
-            .next()
-            .and_then(|(id, _)| quantize::fits(self.initial, id, self.target).err());
+        let float_reason = self.float_reason(&layer.name);
         Some(InspectedLayer {
             name: layer.name.clone(),
             op: layer.op.clone(),
@@ -404,6 +402,26 @@ impl Found<'_> {
             integers: float_reason.is_none(),
             float_reason,
         })
+    }
+
+    fn product(&self, product: &quantize::Product) -> InspectedProduct {
+        let float_reason = self.float_reason(&product.name);
+        InspectedProduct {
+            name: product.name.clone(),
+            op: product.op.clone(),
+            bits: u8::try_from(product.bits).unwrap_or(u8::MAX),
+            multiply_adds: self.work.get(&product.name).copied().flatten(),
+            integers: float_reason.is_none(),
+            float_reason,
+        }
+    }
+
+    /// Why the target computes a quantized layer in floats.
+    fn float_reason(&self, layer: &str) -> Option<String> {
+        let mut placed = self.initial.nodes().filter(|(_, node)| node.label(self.initial) == layer);
+        placed
+            .next()
+            .and_then(|(id, _)| quantize::fits(self.initial, id, self.target).err())
     }
 
     /// The bits of a join's inputs where all of them are quantized; looked at behind ops that only move values.

@@ -196,7 +196,7 @@ fn activation(outcome: &Outcome, value: &str) -> Option<TensorReport> {
     })
 }
 
-/// Weighted layers with their inputs, then the quantizers that only joins and pools take.
+/// Weighted layers with their inputs, products of two activations with both of theirs, then the quantizers that only joins and pools take.
 fn layers(outcome: &Outcome) -> Vec<Layer> {
     let mut inputs: BTreeMap<&str, usize> = BTreeMap::new();
     let mut layers = Vec::new();
@@ -208,6 +208,18 @@ fn layers(outcome: &Outcome) -> Vec<Layer> {
             weights: weights(outcome, &layer.weight),
             activations: activation(outcome, &layer.input).into_iter().collect(),
             oscillating: layer_oscillations(outcome, &layer.weight).and_then(|seen| oscillating(&[seen])),
+        });
+    }
+    for product in &outcome.sites.products {
+        for input in &product.inputs {
+            inputs.insert(input, layers.len());
+        }
+        layers.push(Layer {
+            name: product.name.clone(),
+            op: product.op.clone(),
+            weights: None,
+            activations: product.inputs.iter().filter_map(|input| activation(outcome, input)).collect(),
+            oscillating: None,
         });
     }
     for site in &outcome.sites.activations {

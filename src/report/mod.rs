@@ -26,7 +26,7 @@ pub use data::{ClassCount, DATA_SCHEMA_VERSION, DataReport, InputSummary};
 pub use engines::{EngineEntry, Engines, OtherLibrary};
 pub use eval::{Evaluated, Evaluation, OutputAgreement, OutputDifference, PreprocessingSource};
 pub use inspect::{
-    BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, Inspection, JoinLayer, MultiplyAdds, OpCount, Port,
+    BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, InspectedProduct, Inspection, JoinLayer, MultiplyAdds, OpCount, Port,
     QuantizedAlready, Unquantized,
 };
 pub use layer::{Layer, LayerProof, Note, Proof, Site, TensorReport};

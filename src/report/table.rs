@@ -53,7 +53,10 @@ fn row(layer: &Layer, proof: Option<&LayerProof>) -> [String; 8] {
     [
         layer.name.clone(),
         layer.op.clone(),
-        width("w", layer.weights.as_ref()) + &width("a", first_input),
+        layer
+            .activations
+            .iter()
+            .fold(width("w", layer.weights.as_ref()), |text, input| text + &width("a", Some(input))),
         sign.to_owned(),
         step(layer.weights.as_ref()),
         step(first_input),
