@@ -23,8 +23,8 @@ use crate::data::{Dataset, FileDigest, Synthetic};
 use crate::engine::{Engine, LoadOptions, TractEngine};
 use crate::model_file::{self, ModelFile};
 use crate::report::{
-    self, BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, InspectedProduct, Inspection, JoinLayer, MultiplyAdds, Note, OpCount,
-    Port, QuantizedAlready, Tool, Unquantized,
+    self, BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, InspectedProduct, Inspection, JoinLayer,
+    MultiplyAdds, Note, OpCount, Port, QuantizedAlready, Tool, Unquantized,
 };
 use crate::run::{fixed_batch, model_inputs, place, plain, refuse_fixed_batch};
 use crate::shapes;
@@ -305,6 +305,7 @@ fn reached(
     let plan = LossPlan {
         loss,
         teacher: Some(teacher),
+        outputs: BTreeMap::new(),
     };
     compiler
         .run(pipelines::GRADIENTS, &mut model, |cx| cx.set(plan), |_| ())
@@ -368,8 +369,7 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn is_quantized(&self, name: &str) -> bool {
-        self.sites.layers.iter().any(|layer| layer.name == name)
-            || self.sites.products.iter().any(|product| product.name == name)
+        self.sites.layers.iter().any(|layer| layer.name == name) || self.sites.products.iter().any(|product| product.name == name)
     }
 
     fn gradient(&self, id: NodeId) -> Option<GradientReach> {

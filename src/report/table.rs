@@ -56,7 +56,9 @@ fn row(layer: &Layer, proof: Option<&LayerProof>) -> [String; 8] {
         layer
             .activations
             .iter()
-            .fold(width("w", layer.weights.as_ref()), |text, input| text + &width("a", Some(input))),
+            .fold(width("w", layer.weights.as_ref()), |text, input| {
+                text + &width("a", Some(input))
+            }),
         sign.to_owned(),
         step(layer.weights.as_ref()),
         step(first_input),
@@ -97,6 +99,12 @@ fn write_rest(text: &mut String, report: &Report) -> std::fmt::Result {
                 "{:>15}: {:.2} points of top-1 (95 %: {low:.2} to {high:.2})",
                 "lost", drop.points
             )?;
+        }
+        // Where top-1 says it all, one output needs no more.
+        if metrics.lowered.is_none() || metrics.outputs.len() > 1 {
+            for output in &metrics.outputs {
+                writeln!(text, "{:>15}: '{}' {}", "integer", output.name, output.lowered.line())?;
+            }
         }
         writeln!(
             text,
@@ -170,10 +178,10 @@ fn agreement(agreement: &Agreement) -> String {
     let largest = agreement
         .largest_difference
         .map_or_else(|| "not finite".to_owned(), |value| format!("{value:.2e}"));
-    format!(
-        "same top-1 on {} of {}, largest difference {largest}",
-        agreement.same_top1, agreement.samples
-    )
+    match agreement.same_top1 {
+        Some(same) => format!("same top-1 on {same} of {}, largest difference {largest}", agreement.samples),
+        None => format!("largest difference {largest} on {} samples", agreement.samples),
+    }
 }
 
 fn percent(share: f64) -> String {

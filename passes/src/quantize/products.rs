@@ -53,11 +53,7 @@ pub(super) fn choose_products(
 }
 
 /// What the report says of the products, once their operands are quantized; `named` gives the quantized value behind an operand.
-pub(super) fn described(
-    graph: &Graph,
-    products: &[ChosenProduct],
-    named: impl Fn(crate::ir::ValueId) -> String,
-) -> Vec<Product> {
+pub(super) fn described(graph: &Graph, products: &[ChosenProduct], named: impl Fn(crate::ir::ValueId) -> String) -> Vec<Product> {
     let describe = |chosen: &ChosenProduct| {
         let node = &graph[chosen.node];
         Some(Product {
