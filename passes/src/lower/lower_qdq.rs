@@ -6,12 +6,13 @@
 //! - Behind an op that only moves values the same quantizer is repeated, because a runtime fuses an op only between two of them.
 //! - Behind another quantizer the integer Clip stays even at full range: it keeps ONNX Runtime from merging the two, which it does wrongly.
 //! - Zero points are always written: ONNX Runtime does not fuse a Gemm without.
-//! - Weights and biases: [`stored`](super::stored).
+//! - Weights and biases: [`stored`](super::stored), and for what is added to a MatMul [`matmul_biases`](super::matmul_biases).
 //!
 //! ONNX QuantizeLinear, DequantizeLinear (10, 13, …) and Clip (12: on integers). Per-axis scales need operator set 13.
 
 use std::collections::HashMap;
 
+use super::matmul_biases::lengthen_matmul_biases;
 use super::stored::{lower_bias, lower_weight};
 use super::{Fixed, Form, LevelSite, LevelSites, label};
 use crate::analyze::weighted;
@@ -35,6 +36,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     }
     let form: Form = cx.get();
     let graph = &mut model.graph;
+    lengthen_matmul_biases(graph);
     for id in graph.node_list() {
         if let Ok(op) = weighted(graph, id) {
             lower_bias(graph, op, form).map_err(|why| PassError::at(graph, id, why))?;

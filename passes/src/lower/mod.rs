@@ -8,6 +8,7 @@ mod cut_at_quantizers;
 mod fold_batch_norms;
 mod form;
 mod lower_qdq;
+mod matmul_biases;
 mod separate_weights;
 mod snap_biases;
 mod stored;
