@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Result;
-use lsqc_passes::analyze::{InputShapes, fold_of, weighted};
+use lsqc_passes::analyze::{InputShapes, fold_of, patterns, weighted};
 use lsqc_passes::ir::{Dim, Graph, Model, Node, NodeId, Role, Tensor, TensorType, ValueId};
 use lsqc_passes::ops::{self, Gradient, Quant, Quantizer};
 use lsqc_passes::pipelines;
@@ -462,7 +462,15 @@ impl Found<'_> {
     fn not_quantized(&self, compiler: &Compiler) -> Vec<Unquantized> {
         let joined: BTreeSet<String> = self.joins().into_iter().map(|join| join.name).collect();
         let mut sites = Vec::new();
+        // Of a function that is spelled in several ops the last one stands for all.
+        let inner: BTreeSet<NodeId> = patterns(self.float)
+            .into_iter()
+            .flat_map(|pattern| pattern.nodes.into_iter().filter(move |&node| node != pattern.last))
+            .collect();
         for (id, node) in self.float.nodes() {
+            if inner.contains(&id) {
+                continue;
+            }
             let name = node.label(self.float).into_owned();
             let float = node.outputs().iter().flatten().any(|&output| {
                 let ty = self.float[output].ty.as_ref();
@@ -487,6 +495,7 @@ impl Found<'_> {
                     Err(why) => why,
                 },
                 Quant::Joins | Quant::Inputs if joined.contains(&name) || self.is_bias(node) => continue,
+                Quant::Joins if noted().is_some() => noted().unwrap_or_else(table),
                 Quant::Joins if self.constant_operand(node) => "one of its operands is a constant".to_owned(),
                 Quant::Joins | Quant::Inputs if self.placement == Placement::Paper => {
                     "the placement \"paper\" leaves it in floats".to_owned()

@@ -198,6 +198,8 @@ fn sequences_and_directions() {
           d = LpNormalization <axis = 1, p = 2> (h)
         }";
     let folder = with(model, "");
+    // Labels would be about d.
+    fs::copy(folder.path().join("bare.npz"), folder.path().join("data.npz")).unwrap();
     let report = quick(folder.path(), "");
     assert_eq!(
         kinds(&report),

@@ -369,6 +369,51 @@ fn rules_hold_for_products_by_name() {
 }
 
 #[test]
+fn functions_in_several_ops_are_named_once() {
+    let text = "g (float[2,4] x) => (y)
+        <float[4,4] w = normal(seed = 1), float[4] b = {1, 2, 3, 4}, float root = {1.4142135}, float one = {1}, float half = {0.5},
+         float two = {2}, float three = {3}, float zero = {0}, float six = {6}, float tiny = {0.00001}>
+        {
+          m = MatMul (x, w)
+          a = Add (m, b)
+          [silu] s0 = Sigmoid (a)
+          s = Mul (s0, a)
+          g0 = Div (s, root)
+          g1 = Erf (g0)
+          g2 = Add (g1, one)
+          g3 = Mul (s, g2)
+          [gelu] g = Mul (g3, half)
+          h0 = Add (g, three)
+          h1 = Clip (h0, zero, six)
+          h2 = Mul (g, h1)
+          [swish] h = Div (h2, six)
+          i0 = HardSigmoid (h)
+          [hard] i = Mul (h, i0)
+          l0 = ReduceMean <axes = [-1]> (i)
+          l1 = Sub (i, l0)
+          l2 = Pow (l1, two)
+          l3 = ReduceMean <axes = [-1]> (l2)
+          l4 = Add (l3, tiny)
+          l5 = Sqrt (l4)
+          l6 = Div (l1, l5)
+          l7 = Mul (l6, b)
+          [norm] l = Add (l7, b)
+          t = Sqrt (l)
+          n = Sigmoid (l)
+          y = MatMul (t, w)
+          z = Mul (n, t)
+        }";
+    let (_, cx) = place_with(plan(Placement::EightBitAdds), &text.replace("=> (y)", "=> (y, z)"));
+    assert_snapshot!(notes(&cx), @r#"
+    Mul -> s (Mul): stays in floats: it ends a SiLU of 2 ops
+    gelu (Mul): stays in floats: it ends a Gelu of 5 ops
+    swish (Div): stays in floats: it ends a HardSwish of 4 ops
+    hard (Mul): stays in floats: it ends a HardSwish of 2 ops
+    norm (Add): stays in floats: it ends a LayerNormalization of 9 ops
+    "#);
+}
+
+#[test]
 fn a_model_without_layers_is_refused() {
     let (model, _) = place_with(plan(Placement::EightBitAdds), "g (float[2] x) => (y) { y = Relu (x) }");
     assert_eq!(

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::products::{ChosenProduct, choose_products, described};
+use super::products::{ChosenProduct, choose_products, described, name_patterns};
 use super::{Bits, EDGE_BITS, Granularity, Layer, LayerRule, QuantizePlan, Sign, Site, Sites};
 use crate::analyze::{Weighted, product, surely_non_negative, weighted};
 use crate::ir::{DType, Graph, Model, Node, NodeId, Op, Tensor, ValueId};
@@ -38,6 +38,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let layers = choose_layers(graph, &plan, &edges, cx);
     let both: HashSet<NodeId> = edges.0.union(&edges.1).copied().collect();
     let products = choose_products(graph, &plan, &both, cx);
+    name_patterns(graph, cx);
     if layers.is_empty() && products.is_empty() {
         return Err(
             PassError::new("there is nothing to quantize: no Conv, Gemm or MatMul with a constant float weight").help(

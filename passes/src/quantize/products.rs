@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use super::{EDGE_BITS, LayerRule, Product, QuantizePlan, Sign};
-use crate::analyze::product;
+use crate::analyze::{patterns, product};
 use crate::ir::{Graph, NodeId};
 use crate::pass::PassCx;
 
@@ -50,6 +50,14 @@ pub(super) fn choose_products(
         chosen.push(ChosenProduct { node: id, bits, sign });
     }
     chosen
+}
+
+/// Notes each function that is spelled in several ops, once, where it ends: runtimes have none of them in integers.
+pub(super) fn name_patterns(graph: &Graph, cx: &mut PassCx) {
+    for pattern in patterns(graph) {
+        let why = format!("it ends a {} of {} ops", pattern.name, pattern.nodes.len());
+        cx.note(graph, pattern.last, format!("stays in floats: {why}"));
+    }
 }
 
 /// What the report says of the products, once their operands are quantized; `named` gives the quantized value behind an operand.

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | Softmax or LogSoftmax | classes along its axis | before it |
 //! | Sigmoid | probabilities, each by itself | before it |
-//! | a Conv, Gemm or MatMul, its bias, a mean over positions; rank 2 or 3 | a guess: classes along the last axis | at the output |
+//! | a Conv, Gemm or MatMul, its bias, a mean over positions; rank 2 or 3, but not the maps of a Conv | a guess: classes along the last axis | at the output |
 //! | anything else in floats | values | at the output |
 //! | integers, and floats other than float32 | nothing | |
 //!
@@ -111,7 +111,9 @@ pub fn head(graph: &Graph, output: ValueId) -> Head {
     let extent = ty
         .and_then(|ty| ty.shape.as_deref()?.get(class_axis(rank))?.known())
         .unwrap_or(usize::MAX);
-    match (layer_before(graph, moved), rank) {
+    // What a Conv gives by itself are maps, channels first.
+    let is_map = |layer: NodeId| rank == Some(3) && moved == output && graph[layer].op.is("Conv");
+    match (layer_before(graph, moved).filter(|&layer| !is_map(layer)), rank) {
         (Some(layer), Some(2 | 3)) if extent > 1 => plain(
             OutputKind::Classes,
             Certainty::Guessed,
