@@ -126,6 +126,7 @@ impl Subjects {
             data: &self.data,
             bn: self.bn,
             loss: self.loss,
+            outputs: std::collections::BTreeMap::new(),
             weight_decay: None,
             oscillations: Oscillations::Left,
             dialect: tune::dialect(engine),

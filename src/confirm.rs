@@ -87,7 +87,8 @@ pub fn float_layers(
         .nodes()
         .filter(|(_, node)| FLOAT_PRODUCTS.contains(&node.op.name.as_ref()));
     let names: Vec<String> = products.map(|(_, node)| node.name.to_string()).collect();
-    let layers = sites.layers.iter().map(|layer| layer.name.clone());
+    let products = sites.products.iter().map(|product| product.name.clone());
+    let layers = sites.layers.iter().map(|layer| layer.name.clone()).chain(products);
     // A fused op has the name of its product behind a word.
     Ok(layers
         .filter(|layer| names.iter().any(|name| name == layer || name.ends_with(&format!(" {layer}"))))

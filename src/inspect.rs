@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Result;
-use lsqc_passes::analyze::{InputShapes, fold_of, weighted};
+use lsqc_passes::analyze::{InputShapes, fold_of, patterns, weighted};
 use lsqc_passes::ir::{Dim, Graph, Model, Node, NodeId, Role, Tensor, TensorType, ValueId};
 use lsqc_passes::ops::{self, Gradient, Quant, Quantizer};
 use lsqc_passes::pipelines;
@@ -23,8 +23,8 @@ use crate::data::{Dataset, FileDigest, Synthetic};
 use crate::engine::{Engine, LoadOptions, TractEngine};
 use crate::model_file::{self, ModelFile};
 use crate::report::{
-    self, BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, Inspection, JoinLayer, MultiplyAdds, Note, OpCount,
-    Port, QuantizedAlready, Tool, Unquantized,
+    self, BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, InspectedProduct, Inspection, JoinLayer,
+    MultiplyAdds, Note, OpCount, Port, QuantizedAlready, Tool, Unquantized,
 };
 use crate::run::{fixed_batch, model_inputs, place, plain, refuse_fixed_batch};
 use crate::shapes;
@@ -60,6 +60,7 @@ pub fn inspect(
         placement: asked.deployment.placement_word(),
         confirmation: None,
         layers: Vec::new(),
+        products: Vec::new(),
         joins: Vec::new(),
         not_quantized: Vec::new(),
         batch_norms: Vec::new(),
@@ -112,16 +113,18 @@ pub fn inspect(
         .filter_map(|layer| found.layer(layer))
         .chain(blocks)
         .collect();
+    inspection.products = sites.products.iter().map(|product| found.product(product)).collect();
     if let (Some((engine, terminal)), None) = (confirming, &inspection.refusal) {
         let floats = confirm::float_layers(asked, (&float, &initial, &sites), engine, compiler, terminal)?;
-        let differ = inspection
-            .layers
-            .iter()
-            .filter(|layer| layer.integers == floats.contains(&layer.name));
+        let layers = inspection.layers.iter().map(|layer| (&layer.name, layer.integers));
+        let products = inspection.products.iter().map(|product| (&product.name, product.integers));
+        let differ = layers
+            .chain(products)
+            .filter(|(name, integers)| *integers == floats.contains(*name));
         inspection.confirmation = Some(Confirmation {
             engine: engine.version(),
-            integer_layers: (sites.layers.len() - floats.len()) as u64,
-            differ: differ.map(|layer| layer.name.clone()).collect(),
+            integer_layers: (sites.layers.len() + sites.products.len()).saturating_sub(floats.len()) as u64,
+            differ: differ.map(|(name, _)| name.clone()).collect(),
         });
     }
     inspection.joins = found.joins();
@@ -309,6 +312,7 @@ fn reached(
     let plan = LossPlan {
         loss,
         teacher: Some(teacher),
+        outputs: BTreeMap::new(),
     };
     compiler
         .run(pipelines::GRADIENTS, &mut model, |cx| cx.set(plan), |_| ())
@@ -372,7 +376,8 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn is_quantized(&self, name: &str) -> bool {
-        self.sites.weights().any(|(layer, ..)| layer == name)
+        let mut quantized = self.sites.weights().map(|(layer, ..)| layer);
+        quantized.any(|layer| layer == name) || self.sites.products.iter().any(|product| product.name == name)
     }
 
     /// Are its weight and its input quantized, so that a BatchNormalization folds into it?
@@ -386,13 +391,7 @@ impl Found<'_> {
     }
 
     fn layer(&self, layer: &Layer) -> Option<InspectedLayer> {
-        let mut placed = self
-            .initial
-            .nodes()
-            .filter(|(_, node)| node.label(self.initial) == layer.name);
-        let float_reason = placed
-            .next()
-            .and_then(|(id, _)| quantize::fits(self.initial, id, self.target).err());
+        let float_reason = self.float_reason(&layer.name);
         Some(InspectedLayer {
             op: layer.op.clone(),
             weight_bits: byte(layer.bits.weight),
@@ -441,6 +440,26 @@ impl Found<'_> {
         })
     }
 
+    fn product(&self, product: &quantize::Product) -> InspectedProduct {
+        let float_reason = self.float_reason(&product.name);
+        InspectedProduct {
+            name: product.name.clone(),
+            op: product.op.clone(),
+            bits: u8::try_from(product.bits).unwrap_or(u8::MAX),
+            multiply_adds: self.work.get(&product.name).copied().flatten(),
+            integers: float_reason.is_none(),
+            float_reason,
+        }
+    }
+
+    /// Why the target computes a quantized layer in floats.
+    fn float_reason(&self, layer: &str) -> Option<String> {
+        let mut placed = self.initial.nodes().filter(|(_, node)| node.label(self.initial) == layer);
+        placed
+            .next()
+            .and_then(|(id, _)| quantize::fits(self.initial, id, self.target).err())
+    }
+
     /// The bits of a join's inputs where all of them are quantized; looked at behind ops that only move values.
     fn join_bits(&self, node: &Node) -> Option<u8> {
         let graph = self.initial;
@@ -479,7 +498,15 @@ impl Found<'_> {
     fn not_quantized(&self, compiler: &Compiler) -> Vec<Unquantized> {
         let joined: BTreeSet<String> = self.joins().into_iter().map(|join| join.name).collect();
         let mut sites = Vec::new();
+        // Of a function that is spelled in several ops the last one stands for all.
+        let inner: BTreeSet<NodeId> = patterns(self.float)
+            .into_iter()
+            .flat_map(|pattern| pattern.nodes.into_iter().filter(move |&node| node != pattern.last))
+            .collect();
         for (id, node) in self.float.nodes() {
+            if inner.contains(&id) {
+                continue;
+            }
             let name = node.label(self.float).into_owned();
             let float = node.outputs().iter().flatten().any(|&output| {
                 let ty = self.float[output].ty.as_ref();
@@ -504,6 +531,7 @@ impl Found<'_> {
                     Err(why) => why,
                 },
                 Quant::Joins | Quant::Inputs if joined.contains(&name) || self.is_bias(node) => continue,
+                Quant::Joins if noted().is_some() => noted().unwrap_or_else(table),
                 Quant::Joins if self.constant_operand(node) => "one of its operands is a constant".to_owned(),
                 Quant::Joins | Quant::Inputs if !self.sites.blocks.is_empty() => "weights alone are quantized".to_owned(),
                 Quant::Joins | Quant::Inputs if self.placement == Placement::Paper => {

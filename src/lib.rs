@@ -10,6 +10,7 @@ pub mod data;
 pub mod deploy;
 pub mod engine;
 pub mod failure;
+pub mod fidelity;
 pub mod inspect;
 pub mod interrupt;
 pub mod machine;

@@ -1,4 +1,4 @@
-//! Runs a network over a dataset and keeps its scores; compares the scores of two.
+//! Runs networks over a dataset side by side: keeps their scores, and how near their outputs are to each other.
 
 use std::sync::Arc;
 
@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use lsqc_passes::ir::{Model, Tensor};
 
 use crate::compiler::load;
-use crate::data::{Dataset, EvalBatches};
+use crate::data::{Batch, Dataset, EvalBatches};
 use crate::engine::{Engine, LoadOptions};
 use crate::failure::Failure;
+use crate::fidelity::{Fidelity, Real};
 use crate::interrupt;
 use crate::report::{Agreement, Outcome};
 use crate::terminal::Terminal;
@@ -16,7 +17,7 @@ use crate::terminal::Terminal;
 /// Samples in one batch of a measurement.
 pub const BATCH: usize = 100;
 
-/// The scores of a network's first output over a dataset.
+/// The scores of a network over a dataset.
 #[derive(Clone, Debug, Default)]
 pub struct Scores {
     /// Numbers in one row: classes.
@@ -73,30 +74,33 @@ impl Scores {
         self.rows().zip(&self.labels).map(outcome).collect()
     }
 
-    /// How alike two networks answer.
+    /// The number of rows for which both have the same first class.
     #[must_use]
-    pub fn against(&self, other: &Scores) -> Agreement {
-        let largest = self.values.iter().zip(&other.values).map(|(a, b)| f64::from((a - b).abs()));
-        let largest = largest.fold(
-            0.0,
-            |most: f64, next| if next.is_nan() { f64::INFINITY } else { most.max(next) },
-        );
-        let answers = self.answers();
-        Agreement {
-            samples: answers.len() as u64,
-            same_top1: answers.iter().zip(other.answers()).filter(|(a, b)| **a == *b).count() as u64,
-            largest_difference: largest.is_finite().then_some(largest),
-        }
+    pub fn same_top1(&self, other: &Scores) -> u64 {
+        self.answers().iter().zip(other.answers()).filter(|(a, b)| **a == *b).count() as u64
     }
 }
 
-/// What the first output of `model` is.
+/// The output that labels and top-1 are about: the first of floats `[N, classes]`, as a place among the outputs, with its classes.
 #[must_use]
-pub fn score_kind(model: &Model) -> ScoreKind {
+pub fn scored_output(model: &Model) -> Option<(usize, usize)> {
+    let graph = &model.graph;
+    graph.outputs().iter().enumerate().find_map(|(place, &output)| {
+        let ty = graph[output].ty.as_ref().filter(|ty| ty.dtype.is_float())?;
+        match ty.shape.as_deref()? {
+            [_, classes] => Some((place, classes.known()?)),
+            _ => None,
+        }
+    })
+}
+
+/// What the scores of `model` at this place among its outputs are.
+#[must_use]
+pub fn score_kind(model: &Model, place: usize) -> ScoreKind {
     let graph = &model.graph;
     let softmax = graph
         .outputs()
-        .first()
+        .get(place)
         .and_then(|&output| graph.producer(output))
         .is_some_and(|(_, node)| node.op.is("Softmax"));
     if softmax {
@@ -106,130 +110,194 @@ pub fn score_kind(model: &Model) -> ScoreKind {
     }
 }
 
-/// A network, and the data as it wants it.
+/// A network, and how it is run.
 #[derive(Clone, Copy)]
 pub struct Measured<'a> {
     /// The network.
     pub model: &'a Model,
-    /// Its data: the same samples as the other's.
+    /// Its data: the same samples as the others'.
     pub data: &'a Arc<dyn Dataset>,
+    /// How it is loaded.
+    pub options: &'a LoadOptions,
 }
 
-/// What two networks give on the same samples.
+/// What is compared: one output of each network.
+#[derive(Clone, Debug, Default)]
+pub struct Compared {
+    /// Its place among the outputs of each network.
+    pub places: Vec<usize>,
+    /// The axis of classes, if it has one.
+    pub classes: Option<usize>,
+}
+
+/// What several networks give on the same samples.
 #[derive(Clone, Debug, Default)]
 pub struct Comparison {
-    /// The scores of the first output; `None` where that is not one row of scores for each sample.
-    pub scores: [Option<Scores>; 2],
-    /// The largest difference of each output that was compared; `None` where it is not finite.
-    pub differences: Vec<Option<f64>>,
+    /// Samples that were compared.
+    pub samples: usize,
+    /// Each network's scores; `None` where what was to be scored is not one row of scores for each sample.
+    pub scores: Vec<Option<Scores>>,
+    /// For each pair of networks that was asked for, how near each output is.
+    pub pairs: Vec<Vec<Fidelity>>,
 }
 
-/// Runs two networks over the same samples and compares `outputs`: places in the first and in the second.
+impl Comparison {
+    /// How far a pair of networks agrees, as a pair of places among the networks; `at` is its place among the pairs.
+    #[must_use]
+    pub fn agreement(&self, at: usize, (a, b): (usize, usize)) -> Agreement {
+        let scores = |side: usize| self.scores.get(side).and_then(Option::as_ref);
+        let outputs = self.pairs.get(at).map(Vec::as_slice).unwrap_or_default();
+        Agreement {
+            samples: self.samples as u64,
+            same_top1: scores(a).zip(scores(b)).map(|(a, b)| a.same_top1(b)),
+            largest_difference: outputs
+                .iter()
+                .try_fold(0.0, |most: f64, next| Some(most.max(next.largest_difference()?))),
+        }
+    }
+}
+
+/// Runs networks over the same samples and compares `outputs` of the `pairs` of them, the first of a pair being the reference; `scored` is
+/// the place of what is scored among `outputs`.
 ///
 /// # Errors
-/// If the engine fails, or the outputs have other shapes than each other.
+/// If an engine fails, or the outputs have other shapes than each other.
 pub fn compare(
-    pair: [Measured; 2],
-    outputs: &[(usize, usize)],
+    sides: &[Measured],
+    outputs: &[Compared],
+    (scored, pairs): (Option<usize>, &[(usize, usize)]),
     engine: &dyn Engine,
-    options: &LoadOptions,
     terminal: &Terminal,
 ) -> Result<Comparison> {
-    let size = common_batch(pair)?;
-    let [a, b] = pair;
-    let mut sessions = [load(engine, a.model, options)?, load(engine, b.model, options)?];
-    let names = pair.map(|side| {
-        let graph = &side.model.graph;
-        graph
-            .outputs()
-            .iter()
-            .map(|&output| graph[output].name().to_owned())
-            .collect::<Vec<String>>()
-    });
-    let mut scores = pair.map(|side| {
-        Some(Scores {
-            kind: score_kind(side.model),
-            ..Scores::default()
+    let fixed = common_batch(sides)?;
+    let mut sessions = Vec::new();
+    let mut feeds = Vec::new();
+    for (at, side) in sides.iter().enumerate() {
+        sessions.push(load(engine, side.model, side.options)?);
+        let earlier = sides.iter().take(at).position(|other| Arc::ptr_eq(other.data, side.data));
+        feeds.push(match earlier {
+            Some(earlier) => Feed::As(earlier),
+            None => Feed::Own(EvalBatches::new(Arc::clone(side.data), fixed.unwrap_or(BATCH), None)),
+        });
+    }
+    let samples = sides.first().context("there is nothing to compare")?.data.len();
+    let size = fixed.unwrap_or(BATCH.min(samples));
+    let names: Vec<Vec<&str>> = sides
+        .iter()
+        .map(|side| {
+            let graph = &side.model.graph;
+            graph.outputs().iter().map(|&output| graph[output].name()).collect()
         })
-    });
-    let mut largest = vec![0.0f64; outputs.len()];
-    let batches = EvalBatches::new(Arc::clone(a.data), size, None);
-    let size = fixed_batch(a.model)
-        .or(fixed_batch(b.model))
-        .unwrap_or(size.min(batches.samples()));
-    let progress = terminal.progress("compare", batches.samples() as u64);
-    for (first, second) in batches.zip(EvalBatches::new(Arc::clone(b.data), size, None)) {
+        .collect();
+    let place = |output: &Compared, side: usize| output.places.get(side).copied().unwrap_or_default();
+    let scored = scored.and_then(|at| outputs.get(at));
+    let mut found = Comparison {
+        samples,
+        scores: (0..sides.len())
+            .map(|side| {
+                let (scored, side_of) = (scored?, sides.get(side)?);
+                Some(Scores {
+                    kind: score_kind(side_of.model, place(scored, side)),
+                    ..Scores::default()
+                })
+            })
+            .collect(),
+        pairs: vec![vec![Fidelity::default(); outputs.len()]; pairs.len()],
+    };
+    let progress = terminal.progress("measure", samples as u64);
+    loop {
         interrupt::check()?;
-        let (first, second) = (first?, second?);
-        let real = first.samples.len();
-        let labels = first.labels.as_ref().and_then(Tensor::to_i64);
-        let given = [
-            sessions[0].run(&first.padded(size)?.inputs)?,
-            sessions[1].run(&second.padded(size)?.inputs)?,
-        ];
-        let tensor = |side: usize, place: usize| -> Result<(&str, &Tensor)> {
+        let mut batches: Vec<Arc<Batch>> = Vec::new();
+        for feed in &mut feeds {
+            let batch = match feed {
+                Feed::As(earlier) => batches.get(*earlier).cloned(),
+                Feed::Own(own) => own
+                    .next()
+                    .transpose()?
+                    .map(|batch| batch.padded(size))
+                    .transpose()?
+                    .map(Arc::new),
+            };
+            batches.extend(batch);
+        }
+        let Some(first) = batches.first().filter(|_| batches.len() == sides.len()) else {
+            break;
+        };
+        let (real, labels) = (first.samples.len(), first.labels.as_ref().and_then(Tensor::to_i64));
+        let mut given = Vec::new();
+        for (session, batch) in sessions.iter_mut().zip(&batches) {
+            given.push(session.run(&batch.inputs)?);
+        }
+        let tensor = |output: &Compared, side: usize| -> Result<(&str, &Tensor)> {
             let name = names
                 .get(side)
-                .and_then(|names| names.get(place))
+                .and_then(|names| names.get(place(output, side)).copied())
                 .context("an output is missing")?;
             let tensor = given.get(side).and_then(|given| given.get(name));
             Ok((name, tensor.with_context(|| format!("'{name}' was not computed"))?))
         };
-        for (&(left, right), most) in outputs.iter().zip(&mut largest) {
-            let ((name, x), (_, y)) = (tensor(0, left)?, tensor(1, right)?);
-            if x.shape() != y.shape() {
-                let message = format!(
-                    "the two models cannot be compared: output '{name}' has shape {:?} in the one, {:?} in the other",
-                    x.shape(),
-                    y.shape()
-                );
-                return Err(Failure::bad_input(message).help("give two forms of one network").into());
+        for (&(a, b), fidelity) in pairs.iter().zip(&mut found.pairs) {
+            for (output, fidelity) in outputs.iter().zip(fidelity) {
+                let ((name, x), (_, y)) = (tensor(output, a)?, tensor(output, b)?);
+                if x.shape() != y.shape() {
+                    return Err(other_shapes(name, x, y));
+                }
+                let is_numeric = fidelity.add(x, y, Real { real, size }, output.classes);
+                anyhow::ensure!(is_numeric, "'{name}' is not numeric");
             }
-            *most = most.max(difference(x, y, real, size).with_context(|| format!("'{name}' is not numeric"))?);
         }
-        for (side, scores) in scores.iter_mut().enumerate() {
-            let (_, rows) = tensor(side, 0)?;
-            if !add_rows(scores, rows, (real, size), labels.as_deref()) {
-                *scores = None;
+        if let Some(output) = scored {
+            for (side, scores) in found.scores.iter_mut().enumerate() {
+                let (_, rows) = tensor(output, side)?;
+                if !add_rows(scores, rows, (real, size), labels.as_deref()) {
+                    *scores = None;
+                }
             }
         }
         progress.advance(real as u64, "");
     }
-    Ok(Comparison {
-        scores,
-        differences: largest.into_iter().map(|most| most.is_finite().then_some(most)).collect(),
-    })
+    Ok(found)
 }
 
-/// The batch that both take.
-fn common_batch([a, b]: [Measured; 2]) -> Result<usize> {
-    match (fixed_batch(a.model), fixed_batch(b.model)) {
-        (Some(a), Some(b)) if a != b => {
-            let message = format!("the two models cannot be compared: one has a fixed batch of {a}, the other of {b}");
-            Err(Failure::bad_input(message)
-                .help("export them with a dynamic batch axis")
-                .into())
+/// Where a network's batches come from.
+enum Feed {
+    /// From its own data.
+    Own(EvalBatches),
+    /// They are those of the network at this place.
+    As(usize),
+}
+
+fn other_shapes(name: &str, x: &Tensor, y: &Tensor) -> anyhow::Error {
+    let message = format!(
+        "the two models cannot be compared: output '{name}' has shape {:?} in the one, {:?} in the other",
+        x.shape(),
+        y.shape()
+    );
+    Failure::bad_input(message).help("give two forms of one network").into()
+}
+
+/// The batch that all take, where one takes no other.
+fn common_batch(sides: &[Measured]) -> Result<Option<usize>> {
+    let mut common: Option<usize> = None;
+    for fixed in sides.iter().filter_map(|side| fixed_batch(side.model)) {
+        match common {
+            Some(other) if other != fixed => {
+                let message =
+                    format!("the two models cannot be compared: one has a fixed batch of {other}, the other of {fixed}");
+                return Err(Failure::bad_input(message)
+                    .help("export them with a dynamic batch axis")
+                    .into());
+            }
+            _ => common = Some(fixed),
         }
-        (a, b) => Ok(a.or(b).unwrap_or(BATCH)),
     }
+    Ok(common)
 }
 
 /// The batch of a network that takes no other.
 fn fixed_batch(model: &Model) -> Option<usize> {
     let &input = model.graph.inputs().first()?;
     model.graph[input].ty.as_ref()?.shape.as_ref()?.first()?.known()
-}
-
-/// The largest difference over the first `real` samples of `size`; infinite where one is not a number.
-fn difference(x: &Tensor, y: &Tensor, real: usize, size: usize) -> Option<f64> {
-    let (a, b) = (x.to_f64()?, y.to_f64()?);
-    let by_sample = x.shape().first() == Some(&size) && size > 0;
-    let count = if by_sample { a.len() / size * real } else { a.len() };
-    let each = a.iter().zip(&b).take(count).map(|(a, b)| (a - b).abs());
-    Some(each.fold(
-        0.0,
-        |most: f64, next| if next.is_nan() { f64::INFINITY } else { most.max(next) },
-    ))
 }
 
 /// Adds the first `real` of `size` rows of scores, and labels; false if these are not rows of scores.
@@ -244,52 +312,4 @@ fn add_rows(scores: &mut Option<Scores>, rows: &Tensor, (real, size): (usize, us
     scores.values.extend(values.iter().take(real * classes));
     scores.labels.extend(labels.unwrap_or_default().iter().take(real));
     true
-}
-
-/// Runs `model` over `data`; `label` names the work to the user.
-///
-/// # Errors
-/// If the engine fails, or the first output is not one row of scores for each sample.
-pub fn scores(
-    model: &Model,
-    data: &Arc<dyn Dataset>,
-    engine: &dyn Engine,
-    options: &LoadOptions,
-    label: &str,
-    terminal: &Terminal,
-) -> Result<Scores> {
-    let mut model = model.clone();
-    let first = *model.graph.outputs().first().context("the model has no output")?;
-    let mut scores = Scores {
-        kind: score_kind(&model),
-        ..Scores::default()
-    };
-    model.graph.set_outputs(vec![first]);
-    let mut session = load(engine, &model, options)?;
-    let name = model.graph[first].name().to_owned();
-    let fixed = fixed_batch(&model);
-    let batches = EvalBatches::new(Arc::clone(data), fixed.unwrap_or(BATCH), None);
-    let size = fixed.unwrap_or(BATCH.min(batches.samples()));
-    let progress = terminal.progress(label, batches.samples() as u64);
-    for batch in batches {
-        interrupt::check()?;
-        let batch = batch?;
-        let real = batch.samples.len();
-        let batch = batch.padded(size)?;
-        let outputs = session.run(&batch.inputs)?;
-        let rows = outputs.get(&name).with_context(|| format!("'{name}' was not computed"))?;
-        let values = rows.to_f32().with_context(|| format!("'{name}' is not numeric"))?;
-        let per_row: usize = rows.shape().iter().skip(1).product();
-        anyhow::ensure!(
-            rows.shape().first() == Some(&size) && per_row > 0,
-            "'{name}' has not one row for each sample"
-        );
-        scores.classes = per_row;
-        scores.values.extend(values.iter().take(real * per_row));
-        if let Some(labels) = batch.labels.as_ref().and_then(Tensor::to_i64) {
-            scores.labels.extend(labels.iter().take(real));
-        }
-        progress.advance(real as u64, "");
-    }
-    Ok(scores)
 }

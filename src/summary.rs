@@ -7,18 +7,19 @@ use lsqc_passes::ir::Model;
 use lsqc_passes::lower::Fixed;
 use lsqc_passes::pipelines::lowest_ir_version;
 use lsqc_passes::target::{BlockForm, Sums};
+use lsqc_passes::train::OutputKind;
 
 use crate::calibrate::SignReason;
 use crate::config::{Deployment, Granularity, Loss, Oscillations, Plan, Size};
 use crate::data::{FileDigest, Origin, TestOrigin};
 use crate::engine::Selected;
 use crate::report::{
-    self, BlockLayerProof, DataOrigin, Gate, GateOutcome, Layer, LayerProof, LossPoint, Metric, Metrics, Note, Oscillating,
-    Output, OutputProof, Phase, Proof, Report, Requires, Settings, Site, Sizes, Status, TensorReport, TestSet, Timing, Tool,
-    Training, drop_of,
+    self, BlockLayerProof, DataOrigin, Gate, GateOutcome, Layer, LayerProof, LossPoint, Metric, Metrics, ModelOutput, Note, Oscillating,
+    Output, OutputProof, Phase, Proof, Report, Requires, Settings, Site, Sizes, Status, TensorReport, TestSet, Timing, Tool, Training,
+    drop_of,
 };
-use crate::run::Outcome;
-use crate::tune::Oscillation;
+use crate::run::{Outcome, PAIRS};
+use crate::tune::{Chosen, Oscillation};
 use crate::verify::{Compared, layer_of};
 use crate::verify_blocks::{self, ComparedBlocks};
 
@@ -219,7 +220,7 @@ fn activation(outcome: &Outcome, value: &str) -> Option<TensorReport> {
     })
 }
 
-/// Weighted layers with their inputs, then the quantizers that only joins and pools take.
+/// Weighted layers with their inputs, products of two activations with both of theirs, then the quantizers that only joins and pools take.
 fn layers(outcome: &Outcome) -> Vec<Layer> {
     let mut inputs: BTreeMap<&str, usize> = BTreeMap::new();
     let mut layers = Vec::new();
@@ -240,6 +241,18 @@ fn layers(outcome: &Outcome) -> Vec<Layer> {
         activations: Vec::new(),
         oscillating: None,
     }));
+    for product in &outcome.sites.products {
+        for input in &product.inputs {
+            inputs.insert(input, layers.len());
+        }
+        layers.push(Layer {
+            name: product.name.clone(),
+            op: product.op.clone(),
+            weights: None,
+            activations: product.inputs.iter().filter_map(|input| activation(outcome, input)).collect(),
+            oscillating: None,
+        });
+    }
     for site in &outcome.sites.activations {
         if inputs.contains_key(site.value.as_str()) {
             continue;
@@ -331,20 +344,48 @@ fn training(outcome: &Outcome) -> Option<Training> {
 }
 
 fn metrics(outcome: &Outcome) -> Metrics {
-    let [float, fake, lowered] = &outcome.scores;
-    let answers = [float, fake, lowered].map(crate::metric::Scores::outcomes);
-    let [float_metric, fake_metric, lowered_metric] = [0, 1, 2].map(|i: usize| Metric::of(answers.get(i)?.as_ref()?));
+    let measured = &outcome.measured;
+    let answers = [0, 1, 2].map(|side: usize| measured.scores.get(side)?.as_ref()?.outcomes());
+    let [float, fake_quantized, lowered] = [0, 1, 2].map(|i: usize| Metric::of(answers.get(i)?.as_ref()?));
     let drop = match (&answers[0], &answers[2]) {
         (Some(before), Some(after)) => drop_of(before, after),
         _ => None,
     };
+    let [_, float_lowered, fake_quantized_lowered] = PAIRS;
     Metrics {
-        float: float_metric,
-        fake_quantized: fake_metric,
-        lowered: lowered_metric,
+        float,
+        fake_quantized,
+        lowered,
         drop,
-        float_lowered: float.against(lowered),
-        fake_quantized_lowered: fake.against(lowered),
+        float_lowered: measured.agreement(1, float_lowered),
+        fake_quantized_lowered: measured.agreement(2, fake_quantized_lowered),
+        outputs: outcome
+            .outputs
+            .iter()
+            .enumerate()
+            .map(|(at, output)| model_output(outcome, at, output))
+            .collect(),
+    }
+}
+
+fn model_output(outcome: &Outcome, at: usize, output: &Chosen) -> ModelOutput {
+    let fidelity = |pair: usize| {
+        let seen = outcome.measured.pairs.get(pair).and_then(|outputs| outputs.get(at));
+        seen.cloned().unwrap_or_default().report()
+    };
+    ModelOutput {
+        name: output.name.clone(),
+        kind: match output.loss.kind {
+            OutputKind::Classes => report::OutputKind::Classes,
+            OutputKind::Probabilities => report::OutputKind::Probabilities,
+            OutputKind::Values => report::OutputKind::Values,
+            OutputKind::Cosine => report::OutputKind::Cosine,
+            OutputKind::Ignored => report::OutputKind::Ignored,
+        },
+        reason: output.reason.clone(),
+        weight: (output.loss.kind != OutputKind::Ignored).then(|| f64::from(output.loss.weight)),
+        fake_quantized: fidelity(0),
+        lowered: fidelity(1),
     }
 }
 

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use lsqc_passes::analyze::weighted;
+use lsqc_passes::analyze::{product, weighted};
 use lsqc_passes::ir::{Graph, Model, NodeId, Tensor};
-use lsqc_passes::lower::{CUT_AT_QUANTIZERS, Form, LEVELS_IN, LevelSite, WIDEN_TO_DOUBLE, accumulator_grid};
+use lsqc_passes::lower::{CUT_AT_QUANTIZERS, Form, LEVELS_IN, LevelSite, WIDEN_TO_DOUBLE, accumulator_grid, product_unit};
 use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::pipelines;
 
@@ -296,12 +296,15 @@ fn accumulators(graph: &Graph, form: Form) -> Vec<Accumulator> {
             .iter()
             .flatten()
             .any(|&y| graph[y].uses().iter().any(|used| followed.contains(&used.node)));
-        let (Ok(op), false, Some(y)) = (weighted(graph, id), behind, node.output(0)) else {
+        let (false, Some(y)) = (behind, node.output(0)) else {
             continue;
         };
-        let Some(grid) = accumulator_grid(graph, op, form) else {
-            continue;
+        let grid = match weighted(graph, id) {
+            Ok(op) => accumulator_grid(graph, op, form),
+            Err(_) if product(graph, id).is_ok() => product_unit(graph, id).map(|unit| vec![unit]),
+            Err(_) => None,
         };
+        let Some(grid) = grid else { continue };
         let axis = if node.op.is("Conv") {
             1
         } else {

@@ -58,3 +58,59 @@ fn only_the_input_is_quantized() {
     let text = "g (float[N,6] x) => (float[N,4] y) <float[6,4] w = normal(seed = 1, scale = 0.3)> { y = MatMul (x, w) }";
     goes_through(text, "x", &[6]);
 }
+
+/// Both products of attention run in integers, and their levels are proven like those of layers.
+#[test]
+fn attention() {
+    let text = include_str!("data/attention.onnxtxt");
+    let data = common::unlabelled(&[("x", &[5, 8], common::noise(48 * 40))], 48);
+    for engine in ["tract", "ort"] {
+        if engine == "ort" && ort().is_none() {
+            continue;
+        }
+        for (bits, target) in [
+            ("8", "ort"),
+            ("4", "ort"),
+            ("4", "tensorrt"),
+            ("4", "openvino"),
+            ("4", "portable"),
+        ] {
+            let folder = folder(&[("model.onnxtxt", text.as_bytes()), ("data.npz", &data)]);
+            let line = format!(
+                "quantize model.onnxtxt --data data.npz --test-fraction 0.5 --bits {bits} --target {target} \
+                 --engine {engine} --threads 1 --steps 2 --batch 8 -o out.onnx"
+            );
+            let output = lsqc(folder.path(), &line);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(0), "{line}\n{said}");
+            let report = fs::read_to_string(folder.path().join("out.report.json")).unwrap();
+            let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+            // What takes the scores up to the next quantizer is one layer of the proof, with its softmax.
+            for (name, layer, signs) in [("scores", "softmax", [true, true]), ("mix", "mix", [false, true])] {
+                let layers = report["layers"].as_array().unwrap();
+                let product = layers.iter().find(|layer| layer["name"] == name).unwrap();
+                let operands = product["activations"].as_array().unwrap();
+                let found: Vec<(u64, bool)> = operands
+                    .iter()
+                    .map(|operand| (operand["bits"].as_u64().unwrap(), operand["signed"].as_bool().unwrap()))
+                    .collect();
+                assert_eq!(found, signs.map(|signed| (bits.parse().unwrap(), signed)), "{line}: {name}");
+                let proven = report["proof"]["layers"].as_array().unwrap();
+                let proven = proven.iter().find(|proven| proven["name"] == layer).unwrap();
+                assert!(
+                    proven["compared"].as_u64().unwrap() > 0 && proven["mismatches"] == 0,
+                    "{proven}"
+                );
+            }
+            let output = &report["metrics"]["outputs"][0];
+            assert_eq!(
+                (&output["name"], &output["kind"]),
+                (&"y".into(), &"classes".into()),
+                "{output}"
+            );
+            assert!(output["lowered"]["same_positions"].as_f64().unwrap() > 0.0, "{output}");
+            let checked = lsqc(folder.path(), &format!("check out.onnx --target {target}"));
+            assert_eq!(checked.status.code(), Some(0), "{}", String::from_utf8_lossy(&checked.stdout));
+        }
+    }
+}

@@ -87,6 +87,7 @@ fn assemble(engine: &dyn Engine, oscillations: Oscillations) -> StepGraph {
     let plan = StepPlan {
         shapes: [("x".to_owned(), vec![BATCH, 6])].into(),
         loss: Loss::CrossEntropy,
+        outputs: std::collections::BTreeMap::new(),
         bn: BnMode::Frozen,
         weight_decay: None,
         oscillations,

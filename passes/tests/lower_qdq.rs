@@ -264,3 +264,26 @@ fn steps_for_each_channel_become_scales_along_the_axis() {
     let old = format!("<ir_version: 5, opset_import: [\"\" : 12]> {text}");
     assert_eq!(try_lower(&old).unwrap_err(), "lowering needs operator set 13");
 }
+
+/// A bias [N] of a MatMul of rank 3 becomes [1, 1, N], which keeps ONNX Runtime from making a Gemm of the two; of rank 2 it stays.
+#[test]
+fn biases_of_matmuls_are_rows() {
+    let text = |rank: &str| {
+        format!(
+            "g (float[{rank}] x) => (y) <float[2,2] w = {{1, -2, 3, 4}}, float s = {{0.5}}, float t = {{0.25}}, float[2] b = {{1, 2}}>
+            {{
+              xq = lsqc.FakeQuantize <bits = 8, signed = 1> (x, s)
+              wq = lsqc.FakeQuantize <bits = 8, signed = 1> (w, t)
+              m = MatMul (xq, wq)
+              y = Add (b, m)
+            }}"
+        )
+    };
+    for (rank, line) in [("1,3,2", "y = Add (\"b/row\", m)"), ("3,2", "y = Add (b, m)")] {
+        let (model, _) = try_lower(&text(rank)).unwrap();
+        assert!(nodes(&model).contains(line), "{}", nodes(&model));
+    }
+    let (model, _) = try_lower(&text("1,3,2")).unwrap();
+    let row = model.graph.find("b/row").unwrap();
+    assert_eq!(model.graph[row].constant().unwrap().shape(), [1, 1, 2]);
+}

@@ -256,30 +256,160 @@ fn a_rule_by_name_beats_every_default() {
 
 #[test]
 fn what_stays_in_floats_is_said_once() {
-    let text = "g (float[2,2] x, double[2,2] z) => (p, q, r, s, y)
+    let text = "g (float[2,2] x, double[2,2] z) => (q, r, s, t, u, v, y)
         <float[2,2] w = {1, 2, 3, 4}, double[2,2] wide = {1, 2, 3, 4}>
         {
-          p = MatMul (x, x)
           q = Gemm <alpha = 2.0> (x, w)
           r = Gemm <transA = 1> (x, w)
           s = MatMul (z, wide)
+          t = Gemm (x, x)
+          u = MatMul (w, x)
+          v = MatMul (z, z)
           y = MatMul (x, w)
         }";
     let (model, cx) = place_with(plan(Placement::EightBitAdds), text);
     assert_snapshot!(nodes(&model.unwrap()), @r#"
-    p = MatMul (x, x)
     q = Gemm <alpha = 2.0> (x, w)
     r = Gemm <transA = 1> (x, w)
     s = MatMul (z, wide)
+    t = Gemm (x, x)
+    u = MatMul (w, x)
+    v = MatMul (z, z)
     "x/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (x, "x/q8/step")
     "w/q8" = lsqc.FakeQuantize <bits = 8, signed = 1> (w, "w/q8/step")
     y = MatMul ("x/q8", "w/q8")
     "#);
     assert_snapshot!(notes(&cx), @r#"
-    MatMul -> p (MatMul): stays in floats: both operands are activations: quantizing those is not built yet
     Gemm -> q (Gemm): stays in floats: its alpha or beta is not 1
     Gemm -> r (Gemm): stays in floats: its data operand is transposed
     MatMul -> s (MatMul): stays in floats: its weight is not of type float
+    Gemm -> t (Gemm): stays in floats: it is a Gemm of two activations
+    MatMul -> u (MatMul): stays in floats: its first operand is a constant
+    MatMul -> v (MatMul): stays in floats: its operands are not of type float
+    "#);
+}
+
+/// Scores of queries and keys, then their mix of values, as attention has them.
+const ATTENTION: &str = "g (float[2,3,4] x) => (y)
+    <float[4,4] a = normal(seed = 1), float[4,4] b = normal(seed = 2), float[4,4] c = normal(seed = 3), float[4,4] d = normal(seed = 4),
+     float root = {0.5}>
+    {
+      q = MatMul (x, a)
+      k = MatMul (x, b)
+      v = MatMul (x, c)
+      t = Transpose <perm = [0, 2, 1]> (k)
+      [scores] s = MatMul (q, t)
+      m = Mul (s, root)
+      p = Softmax (m)
+      [mix] o = MatMul (p, v)
+      y = MatMul (o, d)
+    }";
+
+#[test]
+fn products_of_activations_take_both_operands_quantized() {
+    let (model, mut cx) = place_with(plan(Placement::Paper), ATTENTION);
+    let products = nodes(&model.unwrap());
+    let products: Vec<&str> = products.lines().filter(|line| line.contains("/q3")).collect();
+    assert_snapshot!(products.join("\n"), @r#"
+    "q/q3" = lsqc.FakeQuantize <bits = 3, signed = 1> (q, "q/q3/step")
+    "t/q3" = lsqc.FakeQuantize <bits = 3, signed = 1> (t, "t/q3/step")
+    s = MatMul ("q/q3", "t/q3")
+    "p/q3" = lsqc.FakeQuantize <bits = 3, signed = 1> (p, "p/q3/step")
+    "v/q3" = lsqc.FakeQuantize <bits = 3, signed = 1> (v, "v/q3/step")
+    o = MatMul ("p/q3", "v/q3")
+    "#);
+    let sites: Sites = cx.take().unwrap();
+    let found: Vec<_> = sites.products.iter().map(|p| (p.name.as_str(), p.bits, &p.inputs)).collect();
+    assert_eq!(
+        found,
+        [
+            ("scores", 3, &["q/q3".to_owned(), "t/q3".to_owned()]),
+            ("mix", 3, &["p/q3".to_owned(), "v/q3".to_owned()])
+        ]
+    );
+    // The quantizer stands before what only moves values, and a softmax is known to be at least 0.
+    let (_, mut cx) = place_with(plan(Placement::EightBitAdds), ATTENTION);
+    let sites: Sites = cx.take().unwrap();
+    assert_eq!(sites.products[0].inputs, ["q/q3", "k/q3"]);
+    let of_softmax = sites.activations.iter().find(|site| site.value == "p/q3").unwrap();
+    assert!(of_softmax.non_negative);
+}
+
+#[test]
+fn rules_hold_for_products_by_name() {
+    let ruled = QuantizePlan {
+        rule: Arc::new(|name| match name {
+            "scores" => Some(LayerRule::Float),
+            "mix" => Some(LayerRule::Quantize(Bits {
+                weight: 2,
+                activation: 5,
+                sign: Some(Sign::Signed),
+            })),
+            _ => None,
+        }),
+        ..plan(Placement::EightBitAdds)
+    };
+    let (_, mut cx) = place_with(ruled, ATTENTION);
+    assert_snapshot!(notes(&cx), @"scores (MatMul): stays in floats: the configuration says so");
+    let sites: Sites = cx.take().unwrap();
+    assert_eq!((sites.products.len(), sites.products[0].bits), (1, 5));
+    let of_softmax = sites.activations.iter().find(|site| site.value == "p/q5").unwrap();
+    assert_eq!(of_softmax.asked, Some(Sign::Signed));
+    // At the edge of the network it has 8 bits.
+    let (_, mut cx) = place_with(plan(Placement::EightBitAdds), "g (float[2,2] x) => (y) { y = MatMul (x, x) }");
+    let sites: Sites = cx.take().unwrap();
+    assert_eq!((sites.layers.len(), sites.products[0].bits), (0, 8));
+    // Vectors are no matrices.
+    let (model, cx) = place_with(
+        plan(Placement::EightBitAdds),
+        "g (float[2] v, float[2,2] x) => (y, z) { y = MatMul (v, x)  z = MatMul (x, x) }",
+    );
+    assert!(model.is_ok());
+    assert_snapshot!(notes(&cx), @"MatMul -> y (MatMul): stays in floats: an operand is no matrix");
+}
+
+#[test]
+fn functions_in_several_ops_are_named_once() {
+    let text = "g (float[2,4] x) => (y)
+        <float[4,4] w = normal(seed = 1), float[4] b = {1, 2, 3, 4}, float root = {1.4142135}, float one = {1}, float half = {0.5},
+         float two = {2}, float three = {3}, float zero = {0}, float six = {6}, float tiny = {0.00001}>
+        {
+          m = MatMul (x, w)
+          a = Add (m, b)
+          [silu] s0 = Sigmoid (a)
+          s = Mul (s0, a)
+          g0 = Div (s, root)
+          g1 = Erf (g0)
+          g2 = Add (g1, one)
+          g3 = Mul (s, g2)
+          [gelu] g = Mul (g3, half)
+          h0 = Add (g, three)
+          h1 = Clip (h0, zero, six)
+          h2 = Mul (g, h1)
+          [swish] h = Div (h2, six)
+          i0 = HardSigmoid (h)
+          [hard] i = Mul (h, i0)
+          l0 = ReduceMean <axes = [-1]> (i)
+          l1 = Sub (i, l0)
+          l2 = Pow (l1, two)
+          l3 = ReduceMean <axes = [-1]> (l2)
+          l4 = Add (l3, tiny)
+          l5 = Sqrt (l4)
+          l6 = Div (l1, l5)
+          l7 = Mul (l6, b)
+          [norm] l = Add (l7, b)
+          t = Sqrt (l)
+          n = Sigmoid (l)
+          y = MatMul (t, w)
+          z = Mul (n, t)
+        }";
+    let (_, cx) = place_with(plan(Placement::EightBitAdds), &text.replace("=> (y)", "=> (y, z)"));
+    assert_snapshot!(notes(&cx), @r#"
+    Mul -> s (Mul): stays in floats: it ends a SiLU of 2 ops
+    gelu (Mul): stays in floats: it ends a Gelu of 5 ops
+    swish (Div): stays in floats: it ends a HardSwish of 4 ops
+    hard (Mul): stays in floats: it ends a HardSwish of 2 ops
+    norm (Add): stays in floats: it ends a LayerNormalization of 9 ops
     "#);
 }
 

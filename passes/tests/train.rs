@@ -14,7 +14,7 @@ use lsqc_passes::pipelines::TRAIN;
 use lsqc_passes::text::{PrintOptions, parse};
 use lsqc_passes::train::{
     ATTACH_LOSS, ATTACH_OPTIMIZER, CHOOSE_PARAMETERS, DIFFERENTIATE, FREEZE_OSCILLATING, Loss, LossPlan, OptimizerPlan,
-    Oscillations, USE_BATCH_STATISTICS,
+    Oscillations, OutputKind, OutputLoss, USE_BATCH_STATISTICS, Variance, head,
 };
 
 fn names(model: &Model, values: &[ValueId]) -> Vec<String> {
@@ -102,6 +102,7 @@ fn attach(loss: Loss, teacher: Option<&str>, text: &str) -> Result<Model, String
     cx.set(LossPlan {
         loss,
         teacher: teacher.map(|text| parse(text).unwrap()),
+        ..LossPlan::default()
     });
     run_in(&[&INFER_TYPES, &ATTACH_LOSS], &mut cx, text)
 }
@@ -149,22 +150,152 @@ fn the_teacher_is_copied_beside_the_student() {
 
 #[test]
 fn networks_without_scores_have_no_loss() {
+    let nothing = "the model has no output of type float to train on";
+    let no_scores = "labels go with an output [N, classes] of float scores, and the model has none";
     for (text, why) in [
-        (
-            "g (float[2] x) => (y) { y = Relu (x) }",
-            "the model has no float output of rank 2 or more to train on",
-        ),
-        (
-            "g (int64[2,3] x) => (y) { y = Neg (x) }",
-            "the model has no float output of rank 2 or more to train on",
-        ),
-        (
-            "g (float[2,3,4] x) => (y) { y = Relu (x) }",
-            "labels go with an output [N, classes]; this one has shape [2, 3, 4]",
-        ),
+        ("g (int64[2,3] x) => (y) { y = Neg (x) }", nothing),
+        ("g (double[2,3] x) => (y) { y = Neg (x) }", nothing),
+        ("g (float[2] x) => (y) { y = Relu (x) }", no_scores),
+        ("g (float[2,3,4] x) => (y) { y = Relu (x) }", no_scores),
     ] {
         assert_eq!(attach(Loss::CrossEntropy, None, text).unwrap_err(), why);
     }
+}
+
+/// Heads of every kind: what each output is taken as, where its loss begins, on which axis.
+#[test]
+fn heads_are_read_off_the_graph() {
+    let text = "g (float[2,3,4] x, int64[2] n, double[2] d) => (a, b, c, e, f, h, i, j, k, d2, n2)
+        <float[4,5] w = normal(seed = 1), float[5] bias = normal(seed = 2), float[4,1] one = normal(seed = 3)>
+        {
+          a = Softmax <axis = 1> (x)
+          m = MatMul (x, w)
+          b = Add (m, bias)
+          s = LogSoftmax (m)
+          c = Transpose <perm = [2, 0, 1]> (s)
+          z = Sigmoid (x)
+          e = Flatten (z)
+          f = ReduceMean <axes = [1], keepdims = 0> (x)
+          h = MatMul (x, one)
+          i = Gemm (f, w)
+          j = Relu (b)
+          k = Identity (i)
+          d2 = Neg (d)
+          n2 = Neg (n)
+        }";
+    let model = run_in(&[&INFER_TYPES], &mut PassCx::new(&NoEvaluator), text).unwrap();
+    let graph = &model.graph;
+    let lines = graph.outputs().iter().map(|&output| {
+        let head = head(graph, output);
+        format!(
+            "{}: {:?}, {:?}, from {}, axis {}: {}",
+            graph[output].name(),
+            head.kind,
+            head.certainty,
+            graph[head.start].name(),
+            head.axis,
+            head.why
+        )
+    });
+    assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @r#"
+    a: Classes, Shown, from x, axis 1: it ends in Softmax -> a (Softmax)
+    b: Classes, Guessed, from b, axis 2: its rows come from MatMul -> m (MatMul)
+    c: Classes, Shown, from m, axis 2: it ends in LogSoftmax -> s (LogSoftmax)
+    e: Probabilities, Shown, from x, axis 1: it ends in Sigmoid -> z (Sigmoid)
+    f: Values, Shown, from f, axis 1: it is floats, and no op shows more
+    h: Values, Shown, from h, axis 2: it is floats, and no op shows more
+    i: Classes, Guessed, from i, axis 1: its rows come from Gemm -> i (Gemm)
+    j: Values, Shown, from j, axis 2: it is floats, and no op shows more
+    k: Classes, Guessed, from k, axis 1: its rows come from Gemm -> i (Gemm)
+    d2: Ignored, Shown, from d2, axis 0: its type is double, and training is in float
+    n2: Ignored, Shown, from n2, axis 0: its type is int64: no gradient passes it
+    "#);
+}
+
+/// How the loss of each kind is spelled; tests/losses.rs holds them to numbers.
+#[test]
+fn each_kind_of_output_has_its_loss() {
+    let of = |kind: OutputKind, variance: Variance, body: &str| {
+        let text = format!("g (float[2,3] x) => (y) {{ {body} }}");
+        let teacher = format!("t (float[2,3] x) => (float[2,3] y) {{ {body} }}");
+        let mut cx = PassCx::new(&NoEvaluator);
+        let output = OutputLoss {
+            variance,
+            ..OutputLoss::of(kind)
+        };
+        cx.set(LossPlan {
+            loss: Loss::Distillation,
+            teacher: Some(parse(&teacher).unwrap()),
+            outputs: [("y".to_owned(), output)].into(),
+        });
+        run_in(&[&INFER_TYPES, &ATTACH_LOSS], &mut cx, &text).map(|model| nodes(&model))
+    };
+    let each = Variance {
+        axis: Some(1),
+        values: vec![1.0, 2.0, 4.0],
+    };
+    assert_snapshot!(of(OutputKind::Values, each.clone(), "y = Softmax (x)").unwrap(), @r#"
+    y = Softmax (x)
+    "teacher/y" = Softmax (x)
+    "loss/kd/Sub" = Sub (y, "teacher/y")
+    "loss/kd/Mul" = Mul ("loss/kd/Sub", "loss/kd/Sub")
+    "loss/kd/Mul_1" = Mul ("loss/kd/Mul", "loss/kd/const")
+    "loss/kd/ReduceSum" = ReduceSum <keepdims = 0> ("loss/kd/Mul_1")
+    loss = Mul ("loss/kd/ReduceSum", "loss/kd/const_1")
+    "#);
+    assert_snapshot!(of(OutputKind::Probabilities, Variance::default(), "y = Sigmoid (x)").unwrap(), @r#"
+    y = Sigmoid (x)
+    "teacher/y" = Sigmoid (x)
+    "loss/kd/Abs" = Abs (x)
+    "loss/kd/Add" = Add (x, "loss/kd/Abs")
+    "loss/kd/Mul" = Mul ("loss/kd/Add", "loss/kd/const")
+    "loss/kd/Mul_1" = Mul ("loss/kd/Abs", "loss/kd/const_1")
+    "loss/kd/Exp" = Exp ("loss/kd/Mul_1")
+    "loss/kd/Add_1" = Add ("loss/kd/Exp", "loss/kd/const_2")
+    "loss/kd/Log" = Log ("loss/kd/Add_1")
+    "loss/kd/Add_2" = Add ("loss/kd/Mul", "loss/kd/Log")
+    "loss/kd/Abs_1" = Abs (x)
+    "loss/kd/Add_3" = Add (x, "loss/kd/Abs_1")
+    "loss/kd/Mul_2" = Mul ("loss/kd/Add_3", "loss/kd/const_3")
+    "loss/kd/Mul_3" = Mul ("loss/kd/Abs_1", "loss/kd/const_4")
+    "loss/kd/Exp_1" = Exp ("loss/kd/Mul_3")
+    "loss/kd/Add_4" = Add ("loss/kd/Exp_1", "loss/kd/const_5")
+    "loss/kd/Log_1" = Log ("loss/kd/Add_4")
+    "loss/kd/Add_5" = Add ("loss/kd/Mul_2", "loss/kd/Log_1")
+    "loss/kd/Sigmoid" = Sigmoid (x)
+    "loss/kd/Sub" = Sub (x, x)
+    "loss/kd/Mul_4" = Mul ("loss/kd/Sigmoid", "loss/kd/Sub")
+    "loss/kd/Sub_1" = Sub ("loss/kd/Add_2", "loss/kd/Add_5")
+    "loss/kd/Sub_2" = Sub ("loss/kd/Sub_1", "loss/kd/Mul_4")
+    "loss/kd/ReduceSum" = ReduceSum <keepdims = 0> ("loss/kd/Sub_2")
+    loss = Mul ("loss/kd/ReduceSum", "loss/kd/const_6")
+    "#);
+    assert_snapshot!(of(OutputKind::Cosine, Variance::default(), "y = Neg (x)").unwrap(), @r#"
+    y = Neg (x)
+    "teacher/y" = Neg (x)
+    "loss/kd/Mul" = Mul (y, "teacher/y")
+    "loss/kd/ReduceSum" = ReduceSum <keepdims = 0> ("loss/kd/Mul", "loss/kd/const")
+    "loss/kd/Mul_1" = Mul (y, y)
+    "loss/kd/ReduceSum_1" = ReduceSum <keepdims = 0> ("loss/kd/Mul_1", "loss/kd/const_1")
+    "loss/kd/Mul_2" = Mul ("teacher/y", "teacher/y")
+    "loss/kd/ReduceSum_2" = ReduceSum <keepdims = 0> ("loss/kd/Mul_2", "loss/kd/const_2")
+    "loss/kd/Mul_3" = Mul ("loss/kd/ReduceSum_1", "loss/kd/ReduceSum_2")
+    "loss/kd/Add" = Add ("loss/kd/Mul_3", "loss/kd/const_3")
+    "loss/kd/Sqrt" = Sqrt ("loss/kd/Add")
+    "loss/kd/Div" = Div ("loss/kd/ReduceSum", "loss/kd/Sqrt")
+    "loss/kd/Sub" = Sub ("loss/kd/const_4", "loss/kd/Div")
+    "loss/kd/ReduceSum_3" = ReduceSum <keepdims = 0> ("loss/kd/Sub")
+    loss = Mul ("loss/kd/ReduceSum_3", "loss/kd/const_5")
+    "#);
+    let wrong = Variance { axis: Some(0), ..each };
+    assert_eq!(
+        of(OutputKind::Values, wrong, "y = Neg (x)").unwrap_err(),
+        "3 variances along axis Some(0) do not fit an output of shape [2, 3]"
+    );
+    assert_eq!(
+        of(OutputKind::Ignored, Variance::default(), "y = Neg (x)").unwrap_err(),
+        "the model has no output of type float to train on"
+    );
 }
 
 /// A text whose output `loss` is the loss and whose input `p` is trained.
@@ -300,7 +431,7 @@ fn freeze(oscillations: Oscillations, text: &str) -> Result<(Model, Model, Strin
     let mut cx = PassCx::new(&NoEvaluator);
     cx.set(LossPlan {
         loss: Loss::CrossEntropy,
-        teacher: None,
+        ..LossPlan::default()
     });
     cx.set(oscillations);
     let passes = [
@@ -500,7 +631,7 @@ fn a_step_graph_has_no_op_of_lsqc_left() {
     let mut cx = PassCx::new(&NoEvaluator);
     cx.set(LossPlan {
         loss: Loss::CrossEntropy,
-        teacher: None,
+        ..LossPlan::default()
     });
     let mut passes = vec![&INFER_TYPES];
     passes.extend(TRAIN);

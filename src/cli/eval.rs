@@ -23,6 +23,7 @@ use crate::report::{
 };
 use crate::run::{classes, model_inputs};
 use crate::terminal::{self, Terminal};
+use crate::tune::class_axis;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -177,8 +178,25 @@ fn evaluated(side: &Side, metric: Option<Metric>) -> Evaluated {
 
 /// One model by itself: that needs labels.
 fn alone(side: &Side, engine: &dyn Engine, options: &LoadOptions, terminal: &Terminal) -> Result<Metric> {
-    let scores = metric::scores(&side.model, &side.data.test, engine, options, "measure", terminal)?;
-    let outcomes = scores.outcomes().ok_or_else(|| {
+    let Some((place, _)) = metric::scored_output(&side.model) else {
+        return Err(
+            Failure::bad_input("there is nothing to measure by: the model has no output [N, classes] of scores")
+                .help("give a second model: --against OTHER compares any outputs, without labels")
+                .into(),
+        );
+    };
+    let measured = metric::Measured {
+        model: &side.model,
+        data: &side.data.test,
+        options,
+    };
+    let scored = metric::Compared {
+        places: vec![place],
+        classes: None,
+    };
+    let comparison = metric::compare(&[measured], &[scored], (Some(0), &[]), engine, terminal)?;
+    let scores = comparison.scores.into_iter().next().flatten();
+    let outcomes = scores.as_ref().and_then(metric::Scores::outcomes).ok_or_else(|| {
         Failure::bad_input("there is nothing to measure by: the data has no labels, or the scores are not numbers")
             .help("give labels, or a second model: --against OTHER compares without them")
     })?;
@@ -197,25 +215,36 @@ fn together(
     let pair = sides.map(|side| metric::Measured {
         model: &side.model,
         data: &side.data.test,
+        options,
     });
-    let comparison = metric::compare(pair, outputs, engine, options, terminal)?;
-    let [first, second] = &comparison.scores;
-    let answers = [first, second].map(|scores| scores.as_ref().and_then(metric::Scores::outcomes));
-    let [of_first, of_second] = [0, 1].map(|side: usize| Metric::of(answers.get(side)?.as_ref()?));
-    let largest = comparison
-        .differences
+    let [a, b] = sides;
+    let graph = &a.model.graph;
+    let axis = |place: usize| graph.outputs().get(place).and_then(|&output| class_axis(graph, output));
+    let compared: Vec<metric::Compared> = outputs
         .iter()
-        .try_fold(0.0, |most: f64, next| Some(most.max((*next)?)));
+        .map(|&(left, right)| metric::Compared {
+            places: vec![left, right],
+            classes: axis(left),
+        })
+        .collect();
+    // A model whose types do not say it may still give rows of scores.
+    let scored = metric::scored_output(&a.model).map_or(0, |(place, _)| place);
+    let scored = outputs.iter().position(|&(left, _)| left == scored);
+    let comparison = metric::compare(&pair, &compared, (scored, &[(0, 1)]), engine, terminal)?;
+    let scores = |side: usize| comparison.scores.get(side).and_then(Option::as_ref);
+    let answers = [0, 1].map(|side| scores(side).and_then(metric::Scores::outcomes));
+    let [of_first, of_second] = [0, 1].map(|side: usize| Metric::of(answers.get(side)?.as_ref()?));
+    let agreement = comparison.agreement(0, (0, 1));
     let name = |side: &Side, place: usize| {
         let value = side.model.graph.outputs().get(place);
         value.map_or_else(String::new, |&value| side.model.graph[value].name().to_owned())
     };
-    let [a, b] = sides;
-    let each = outputs.iter().zip(&comparison.differences);
-    let each = each.map(|(&(left, right), &largest_difference)| OutputDifference {
+    let each = outputs.iter().zip(comparison.pairs.iter().flatten());
+    let each = each.map(|(&(left, right), fidelity)| OutputDifference {
         name: name(a, left),
         against: name(b, right),
-        largest_difference,
+        largest_difference: fidelity.largest_difference(),
+        fidelity: fidelity.report(),
     });
     Ok(Evaluation {
         model: evaluated(a, of_first),
@@ -225,8 +254,8 @@ fn together(
             .zip(answers[1].as_ref())
             .and_then(|(a, b)| report::drop_of(a, b)),
         agreement: Some(OutputAgreement {
-            same_top1: first.as_ref().zip(second.as_ref()).map(|(a, b)| a.against(b).same_top1),
-            largest_difference: largest,
+            same_top1: agreement.same_top1,
+            largest_difference: agreement.largest_difference,
             outputs: each.collect(),
         }),
         ..base

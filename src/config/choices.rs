@@ -96,6 +96,23 @@ choice! {
 }
 
 choice! {
+    /// What an output of the model is taken as.
+    OutputChoice {
+        /// Scores of classes: the divergence of their distributions
+        Classes = "classes",
+        /// Probabilities, each by itself: the divergence of each
+        Probabilities = "probabilities",
+        /// Numbers: squared error over the float model's variance
+        #[default]
+        Values = "values",
+        /// Directions: one minus the cosine of rows
+        Cosine = "cosine",
+        /// Nothing to train on
+        Ignored = "ignored",
+    }
+}
+
+choice! {
     /// BatchNorm in training.
     BatchNorm {
         /// Statistics of the batch, re-estimated at the end

@@ -12,7 +12,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::bits::Bits;
-use super::choices::{BatchNorm, EngineChoice, Init, LossChoice, Placement, StorageChoice, Target};
+use super::choices::{BatchNorm, EngineChoice, Init, LossChoice, OutputChoice, Placement, StorageChoice, Target};
 use super::layers::LayerRules;
 use super::size::Size;
 use crate::data::Preprocess;
@@ -29,6 +29,8 @@ pub struct File {
     pub data: DataTable,
     /// Preprocessing by the name of the model's input.
     pub input: BTreeMap<String, Preprocess>,
+    /// How outputs are trained, by the name of the model's output.
+    pub output: BTreeMap<String, OutputRule>,
     /// What is done to training images.
     pub augment: AugmentTable,
     /// How it is quantized.
@@ -68,6 +70,16 @@ pub struct PairTable {
     pub images: PathBuf,
     /// The idx or npy file of labels, if there are any.
     pub labels: Option<PathBuf>,
+}
+
+/// `[output.NAME]`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutputRule {
+    /// What it is taken as; `None`: chosen by the graph and the data.
+    pub kind: Option<OutputChoice>,
+    /// Its share of the loss beside those of the other outputs; 1 where nothing is said.
+    pub weight: Option<f64>,
 }
 
 /// `[augment]`
@@ -234,6 +246,7 @@ mod tests {
     fn every_key() {
         let file = parse(include_str!("every_key.toml"), Path::new("lsqc.toml")).unwrap();
         assert!(matches!(file.data.train, Some(Location::Pair(_))));
+        assert_eq!(file.output["boxes"].kind, Some(OutputChoice::Values));
         assert_eq!(file.quantize.bits, Some(Bits::new(3, 3).unwrap()));
         assert_eq!(file.quantize.layers.iter().count(), 2);
         assert_eq!(file.train.steps, Some(500));
@@ -263,5 +276,11 @@ mod tests {
         assert!(message("[quantize]\nplacement = \"q9\"").contains("did you mean `q8`?"));
         assert!(message("[data]\ntrain = 3").contains("expected a path"));
         assert!(message("[input.x]\nlayout = \"CHWN\"").contains("NCHW"));
+        let text = message("[output.x]\nkind = \"value\"");
+        assert!(
+            text.contains("`classes`, `probabilities`, `values`, `cosine`, `ignored`"),
+            "{text}"
+        );
+        assert!(text.contains("did you mean `values`?"), "{text}");
     }
 }

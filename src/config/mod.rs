@@ -16,10 +16,11 @@ mod weight_only;
 
 pub use bits::{Bits, Signedness};
 pub use choices::{
-    BatchNorm, EngineChoice, Gradients, Granularity, Init, LossChoice, Oscillations, Placement, ProgressChoice, Require,
-    StorageChoice, Target,
+    BatchNorm, EngineChoice, Gradients, Granularity, Init, LossChoice, Oscillations, OutputChoice, Placement, ProgressChoice,
+    Require, StorageChoice, Target,
 };
 pub use deployment::Deployment;
+pub use file::OutputRule;
 pub use flags::{DataFlags, EngineFlags, Flags, MessageFlags, QuantizeFlags};
 pub use layers::{LayerRule, LayerRules};
 pub use plan::{DEPLOY_FILES, EnginePlan, Labels, Length, Loss, Outputs, Plan, StepOutput};

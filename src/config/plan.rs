@@ -3,6 +3,7 @@
 //! A flag wins over `lsqc.toml`, which wins over the default. All that can be refused without reading the model or the data is refused
 //! here: numbers out of range, outputs that could not be written at the end, missing files.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -10,7 +11,7 @@ use anyhow::Result;
 use super::bits::Bits;
 use super::choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Oscillations, Require};
 use super::deployment::Deployment;
-use super::file::File;
+use super::file::{File, OutputRule};
 use super::flags::Flags;
 use super::layers::LayerRules;
 use super::settings::{Quantization, Settings, check_model};
@@ -56,6 +57,8 @@ pub struct Plan {
     pub layers: LayerRules,
     /// What is minimised; see [`Plan::loss`].
     pub loss_choice: LossChoice,
+    /// How outputs are trained, by name.
+    pub output_rules: BTreeMap<String, OutputRule>,
     /// How long training takes.
     pub length: Length,
     /// Samples in a batch, at least 1.
@@ -174,7 +177,7 @@ impl Plan {
     pub fn new(flags: &Flags) -> Result<Plan> {
         check_model(&flags.model)?;
         let settings = Settings::read(&flags.model, flags.data.config.as_deref())?;
-        let File { train, gate, .. } = settings.file.clone();
+        let File { train, gate, output, .. } = settings.file.clone();
 
         let Quantization {
             bits,
@@ -204,6 +207,7 @@ impl Plan {
             init: init(flags, &settings, length),
             layers,
             loss_choice: flags.loss.or(train.loss).unwrap_or_default(),
+            output_rules: output,
             length,
             batch: settings.batch(flags.batch)?,
             memory: flags.memory.or(train.memory),
@@ -279,7 +283,7 @@ impl Plan {
     /// Usage, if labels are needed and there are none.
     pub fn loss(&self, labels: Labels) -> Result<Loss> {
         match (self.loss_choice, labels) {
-            (LossChoice::Kd, _) | (LossChoice::Auto, Labels::Missing) => Ok(Loss::Kd),
+            (LossChoice::Kd, _) | (LossChoice::Auto, Labels::Missing | Labels::Useless) => Ok(Loss::Kd),
             (LossChoice::Ce, Labels::Present) => Ok(Loss::Ce),
             (LossChoice::Both | LossChoice::Auto, Labels::Present) => Ok(Loss::Both),
             (LossChoice::Ce | LossChoice::Both, Labels::Missing) => {
@@ -287,6 +291,13 @@ impl Plan {
                 Err(Failure::usage(message)
                     .help("give labels, or train by distillation: --loss kd")
                     .into())
+            }
+            (LossChoice::Ce | LossChoice::Both, Labels::Useless) => {
+                let message = format!(
+                    "the loss {} needs an output [N, classes] that is trained as classes, and the model has none",
+                    self.loss_choice
+                );
+                Err(Failure::usage(message).help("train by distillation: --loss kd").into())
             }
         }
     }
@@ -299,6 +310,8 @@ pub enum Labels {
     Present,
     /// No.
     Missing,
+    /// Yes, but no output of the model is `[N, classes]` and trained as classes.
+    Useless,
 }
 
 fn length(flags: &Flags, settings: &Settings) -> Result<Length> {

@@ -80,6 +80,17 @@ impl Settings {
                 .check()
                 .map_err(|problem| Failure::usage(format!("{}: [input.{input}]: {problem}", path.display())))?;
         }
+        for (output, rule) in &file.output {
+            if let Some(weight) = rule.weight.filter(|weight| !(*weight > 0.0 && weight.is_finite())) {
+                let message = format!(
+                    "{}: [output.{output}]: weight is {weight}, but must be above 0",
+                    path.display()
+                );
+                return Err(Failure::usage(message)
+                    .help("an output that is not to be trained has kind = \"ignored\"")
+                    .into());
+            }
+        }
         let train = &file.train;
         if train.epochs.is_some() && train.steps.is_some() {
             return Err(

@@ -88,7 +88,7 @@ pub fn stage(
         bits: plan.bits.to_string(),
         placement: plan.deployment.placement_word(),
         layers: layers(outcome),
-        metrics: report.metrics,
+        metrics: report.metrics.clone(),
         engine: engine.judge.version(),
         sample: summary::file(&FileDigest::of(Path::new(sample_file), &archive)),
     };

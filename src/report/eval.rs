@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DataOrigin, Drop, Metric, Tool};
+use super::{DataOrigin, Drop, Fidelity, Metric, Tool};
 
 part! {
     /// What `lsqc eval --json` prints.
@@ -75,6 +75,8 @@ part! {
         against: String,
         /// The largest difference of any value; null if it is not finite.
         largest_difference: Option<f64>,
+        /// How near the one of --against is to it.
+        fidelity: Fidelity,
     }
 }
 
@@ -121,7 +123,11 @@ impl Evaluation {
                 .map(|output| format!("{}: {}", output.name, shown(output.largest_difference)));
             write!(text, " ({})", each.collect::<Vec<_>>().join(", "))?;
         }
-        writeln!(text)
+        writeln!(text)?;
+        for output in &agreement.outputs {
+            writeln!(text, "'{}': {}", output.name, output.fidelity.line())?;
+        }
+        Ok(())
     }
 }
 

@@ -37,6 +37,8 @@ part! {
         placement: String,
         /// The layers that would be quantized, in the order of the graph.
         layers: Vec<InspectedLayer>,
+        /// The products of two activations that would be quantized, in the order of the graph.
+        products: Vec<InspectedProduct>,
         /// Additions, concatenations and pools that would be computed on quantized inputs.
         joins: Vec<JoinLayer>,
         /// What would stay in floats.
@@ -134,11 +136,29 @@ part! {
 }
 
 part! {
+    /// A product of two activations that would be quantized.
+    InspectedProduct {
+        /// The name of the node.
+        name: String,
+        /// The operator.
+        op: String,
+        /// Bits of both operands.
+        bits: u8,
+        /// The multiply-adds of one sample; null where its shape is unknown.
+        multiply_adds: Option<u64>,
+        /// Whether the target computes it in integers.
+        integers: bool,
+        /// Why it does not.
+        float_reason: Option<String>,
+    }
+}
+
+part! {
     /// What the runtime's own graph has.
     Confirmation {
         /// The runtime that was asked.
         engine: String,
-        /// The quantized layers that it computes in integers.
+        /// The quantized layers and products of activations that it computes in integers.
         integer_layers: u64,
         /// Layers of which something else is said above.
         differ: Vec<String>,
@@ -229,7 +249,7 @@ impl Inspection {
         if let Some(refusal) = &self.refusal {
             writeln!(text, "lsqc quantize would refuse it: {refusal}")?;
         }
-        if !self.layers.is_empty() {
+        if !(self.layers.is_empty() && self.products.is_empty()) {
             match self.layers.iter().filter_map(|layer| layer.block).max() {
                 Some(block) => writeln!(
                     text,
@@ -293,6 +313,17 @@ impl Inspection {
                 if layer.integers { "integers" } else { "floats" }.to_owned(),
             ]);
         }
+        for product in &self.products {
+            table.add_row([
+                product.name.clone(),
+                product.op.clone(),
+                format!("a{0}a{0}", product.bits),
+                String::new(),
+                String::new(),
+                product.multiply_adds.map_or_else(|| "unknown".to_owned(), scaled),
+                if product.integers { "integers" } else { "floats" }.to_owned(),
+            ]);
+        }
         for column in table.column_iter_mut().skip(3) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -301,14 +332,18 @@ impl Inspection {
 
     /// Which quantized layers run in integers, and what the runtime says of it.
     fn write_fit(&self, text: &mut String) -> std::fmt::Result {
-        if self.layers.iter().all(|layer| layer.block.is_some()) {
+        if self.products.is_empty() && self.layers.iter().all(|layer| layer.block.is_some()) {
             return Ok(());
         }
-        let integer = self.layers.iter().filter(|layer| layer.integers).count();
-        writeln!(text, "in integers: {integer} of {} layers", self.layers.len())?;
-        for layer in &self.layers {
-            if let Some(reason) = &layer.float_reason {
-                writeln!(text, "  in floats: {}: {reason}", layer.name)?;
+        let layers = self.layers.iter().map(|layer| (&layer.name, &layer.float_reason));
+        let all: Vec<_> = layers
+            .chain(self.products.iter().map(|product| (&product.name, &product.float_reason)))
+            .collect();
+        let integer = all.iter().filter(|(_, reason)| reason.is_none()).count();
+        writeln!(text, "in integers: {integer} of {} layers", all.len())?;
+        for (name, reason) in all {
+            if let Some(reason) = reason {
+                writeln!(text, "  in floats: {name}: {reason}")?;
             }
         }
         let Some(confirmed) = &self.confirmation else { return Ok(()) };

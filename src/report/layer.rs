@@ -38,7 +38,7 @@ pub struct Layer {
     pub op: String,
     /// Its weights; null for layers without.
     pub weights: Option<TensorReport>,
-    /// Its input activations.
+    /// Its input activations: one, or the two operands of a product of activations.
     pub activations: Vec<TensorReport>,
     /// What its weights did in training; null where they were not watched for oscillations.
     pub oscillating: Option<Oscillating>,

@@ -16,6 +16,7 @@ mod eval;
 mod inspect;
 mod layer;
 mod manifest;
+mod outputs;
 mod run;
 mod stats;
 mod table;
@@ -26,11 +27,12 @@ pub use data::{ClassCount, DATA_SCHEMA_VERSION, DataReport, InputSummary};
 pub use engines::{EngineEntry, Engines, OtherLibrary};
 pub use eval::{Evaluated, Evaluation, OutputAgreement, OutputDifference, PreprocessingSource};
 pub use inspect::{
-    BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, Inspection, JoinLayer, MultiplyAdds, OpCount, Port,
-    QuantizedAlready, Unquantized,
+    BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, InspectedProduct, Inspection, JoinLayer, MultiplyAdds,
+    OpCount, Port, QuantizedAlready, Unquantized,
 };
 pub use layer::{BlockLayerProof, Layer, LayerProof, Note, OutputProof, Proof, Site, TensorReport};
 pub use manifest::{Manifest, ManifestLayer, ManifestPort};
+pub use outputs::{Fidelity, ModelOutput, OutputKind};
 pub use run::{
     Data, DataOrigin, Engine, File, Gate, GateOutcome, LossPoint, Oscillating, Output, OutputRole, Phase, Requires, Settings,
     Sizes, Status, TestSet, Timing, Tool, Training,

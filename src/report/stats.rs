@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::outputs::ModelOutput;
+
 /// The 97.5 % quantile of the standard normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
@@ -144,14 +146,14 @@ impl Metric {
 pub struct Agreement {
     /// Samples that were compared.
     pub samples: u64,
-    /// Samples for which both have the same first class.
-    pub same_top1: u64,
+    /// Samples for which both have the same first class; null for models without an output `[N, classes]`.
+    pub same_top1: Option<u64>,
     /// The largest difference of any output value; null if it is not finite.
     pub largest_difference: Option<f64>,
 }
 
 /// How well the models do on the test data.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Metrics {
     /// The float model; null without labels.
@@ -166,6 +168,8 @@ pub struct Metrics {
     pub float_lowered: Agreement,
     /// The fake-quantized and the integer model.
     pub fake_quantized_lowered: Agreement,
+    /// Every output: how it was trained, and how near it came to the float model's.
+    pub outputs: Vec<ModelOutput>,
 }
 
 #[cfg(test)]

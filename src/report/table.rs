@@ -52,7 +52,12 @@ fn row(layer: &Layer, proven: String) -> [String; 8] {
     [
         layer.name.clone(),
         layer.op.clone(),
-        width("w", layer.weights.as_ref()) + &width("a", first_input),
+        layer
+            .activations
+            .iter()
+            .fold(width("w", layer.weights.as_ref()), |text, input| {
+                text + &width("a", Some(input))
+            }),
         sign.to_owned(),
         step(layer.weights.as_ref()),
         step(first_input),
@@ -134,6 +139,12 @@ fn write_rest(text: &mut String, report: &Report) -> std::fmt::Result {
                 "lost", drop.points
             )?;
         }
+        // Where top-1 says it all, one output needs no more.
+        if metrics.lowered.is_none() || metrics.outputs.len() > 1 {
+            for output in &metrics.outputs {
+                writeln!(text, "{:>15}: '{}' {}", "integer", output.name, output.lowered.line())?;
+            }
+        }
         let compared = format!("fake = {lowered}");
         writeln!(text, "{compared:>15}: {}", agreement(&metrics.fake_quantized_lowered))?;
     }
@@ -195,10 +206,10 @@ fn agreement(agreement: &Agreement) -> String {
     let largest = agreement
         .largest_difference
         .map_or_else(|| "not finite".to_owned(), |value| format!("{value:.2e}"));
-    format!(
-        "same top-1 on {} of {}, largest difference {largest}",
-        agreement.same_top1, agreement.samples
-    )
+    match agreement.same_top1 {
+        Some(same) => format!("same top-1 on {same} of {}, largest difference {largest}", agreement.samples),
+        None => format!("largest difference {largest} on {} samples", agreement.samples),
+    }
 }
 
 fn percent(share: f64) -> String {

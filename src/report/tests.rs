@@ -36,8 +36,16 @@ fn sample() -> Report {
     let metric = Metric::of(&[Outcome { rank: 0, loss: 0.25 }, Outcome { rank: 3, loss: 2.0 }]);
     let agreement = Agreement {
         samples: 2,
-        same_top1: 2,
+        same_top1: Some(2),
         largest_difference: Some(1e-6),
+    };
+    let fidelity = Fidelity {
+        cosine: Some(0.998),
+        snr_db: Some(21.5),
+        relative_error: Some(0.07),
+        largest_difference: Some(0.5),
+        same_positions: Some(1.0),
+        same_samples: Some(1.0),
     };
     Report {
         schema_version: SCHEMA_VERSION,
@@ -114,6 +122,14 @@ fn sample() -> Report {
             drop: paired_drop(1, 0, 2),
             float_lowered: agreement,
             fake_quantized_lowered: agreement,
+            outputs: vec![ModelOutput {
+                name: "logits".to_owned(),
+                kind: OutputKind::Classes,
+                reason: "the data has labels".to_owned(),
+                weight: Some(1.0),
+                fake_quantized: fidelity.clone(),
+                lowered: fidelity,
+            }],
         }),
         proof: Proof {
             images: 2,

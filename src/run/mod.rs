@@ -21,7 +21,7 @@ use crate::config::{BatchNorm, Loss, Plan, Size};
 use crate::data::{self, Data, ModelInput, Origin, TrainBatches, TrainOptions};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Selected, Tensors};
 use crate::failure::Failure;
-use crate::metric::{self, Scores};
+use crate::metric::{self, Compared, Measured};
 use crate::shapes;
 use crate::terminal::Terminal;
 use crate::tune::{self, Oscillation, StepGraph, TrainPlan};
@@ -29,6 +29,9 @@ use crate::verify::{Pair, Proof};
 use crate::verify_blocks::BlockProof;
 pub use front::{Front, form, place, plain, read, set_steps, step_init};
 use step::{Step, StepWish, step};
+
+/// Which of the float, fake-quantized and lowered network are compared, the reference first.
+pub const PAIRS: [(usize, usize); 3] = [(0, 1), (0, 2), (1, 2)];
 
 /// One sample as a model gets it, and what the model gives for it.
 pub struct Sample {
@@ -78,8 +81,10 @@ pub struct Outcome {
     pub bn: BatchNorm,
     /// Batches that BatchNormalization's statistics were taken over at the end; 0 where they were not.
     pub batch_norm_batches: u64,
-    /// Scores of the float, fake-quantized and lowered network on the test samples.
-    pub scores: [Scores; 3],
+    /// How each output is trained, and why.
+    pub outputs: Vec<tune::Chosen>,
+    /// The float, fake-quantized and lowered network on the test samples, in this order.
+    pub measured: metric::Comparison,
     /// The proof by levels; of nothing where weights alone are quantized.
     pub proof: Proof,
     /// The proof by weights and results, where weights alone are quantized.
@@ -119,14 +124,10 @@ pub fn model_inputs(model: &Model) -> Vec<ModelInput> {
     .collect()
 }
 
-/// The number of classes, where the first output is `[N, classes]`.
+/// The number of classes, where an output is `[N, classes]`.
 #[must_use]
 pub fn classes(model: &Model) -> Option<usize> {
-    let &first = model.graph.outputs().first()?;
-    match model.graph[first].ty.as_ref()?.shape.as_deref()? {
-        [_, classes] => classes.known(),
-        _ => None,
-    }
+    metric::scored_output(model).map(|(_, classes)| classes)
 }
 
 /// Times stages.
@@ -165,6 +166,7 @@ pub fn quantize(
         qdq_fusion: QdqFusion::Off,
         ..LoadOptions::plain()
     };
+    tune::check_outputs(&plan.output_rules, &float)?;
     let mut clock = Clock::default();
     let data = clock.stage("data", || {
         data::open(&plan.data, &model_inputs(&float), classes(&float), plan.seed)
@@ -175,6 +177,15 @@ pub fn quantize(
     }
     refuse_fixed_batch(&float)?;
     shapes::complete(&mut float, &data.train, engine, &options)?;
+
+    let scored = metric::scored_output(&float).map(|(place, _)| place);
+    let labelled = scored.filter(|_| data.train.has_labels());
+    let outputs = clock.stage("outputs", || {
+        tune::choose_outputs(&float, &plan.output_rules, labelled, &data.train, (engine, &options))
+    })?;
+    if step::is_wanted(plan) {
+        tune::refuse_no_output(&outputs)?;
+    }
 
     let asked = plan.quantization();
     let form = form(&asked);
@@ -190,15 +201,17 @@ pub fn quantize(
     } else {
         plan.bn
     };
-    let loss = plan.loss(if data.train.has_labels() {
-        crate::config::Labels::Present
-    } else {
-        crate::config::Labels::Missing
+    let of_classes = labelled.and_then(|place| outputs.get(place)?.classes).is_some();
+    let loss = plan.loss(match (data.train.has_labels(), of_classes) {
+        (true, true) => crate::config::Labels::Present,
+        (true, false) => crate::config::Labels::Useless,
+        (false, _) => crate::config::Labels::Missing,
     })?;
     let wanted = StepWish {
         data: &data.train,
         bn,
         loss,
+        outputs: tune::losses_of(&outputs),
         weight_decay: plan.weight_decay,
         oscillations: plan.oscillations,
         dialect: tune::dialect(engine),
@@ -300,14 +313,21 @@ pub fn quantize(
         qdq_fusion: QdqFusion::Default,
         ..options.clone()
     };
-    let measure =
-        |model: &Model, options: &LoadOptions, label: &str| metric::scores(model, &data.test, judge, options, label, terminal);
-    let scores = clock.stage("measurement", || {
-        Ok([
-            measure(&float, &integer, "measure float")?,
-            measure(&spelled, &options, "measure fake-quantized")?,
-            measure(&lowered, &integer, "measure lowered")?,
-        ])
+    let networks = [(&float, &integer), (&spelled, &options), (&lowered, &integer)].map(|(model, options)| Measured {
+        model,
+        data: &data.test,
+        options,
+    });
+    let compared: Vec<Compared> = outputs
+        .iter()
+        .enumerate()
+        .map(|(place, output)| Compared {
+            places: vec![place; networks.len()],
+            classes: output.classes,
+        })
+        .collect();
+    let measured = clock.stage("measurement", || {
+        metric::compare(&networks, &compared, (scored, &PAIRS), judge, terminal)
     })?;
     let sample = match &plan.outputs.deploy {
         None => None,
@@ -337,7 +357,8 @@ pub fn quantize(
         batch,
         bn,
         batch_norm_batches,
-        scores,
+        outputs,
+        measured,
         proof,
         block_proof,
         levels,

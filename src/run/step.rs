@@ -24,6 +24,8 @@ pub struct StepWish<'a> {
     pub bn: BatchNorm,
     /// What is minimised.
     pub loss: Loss,
+    /// How each output is trained, by its name; one that is not named as its graph shows it.
+    pub outputs: BTreeMap<String, train::OutputLoss>,
     /// Weight decay; `None`: by the weights' bits.
     pub weight_decay: Option<f64>,
     /// Weights that oscillate.
@@ -60,6 +62,7 @@ impl StepWish<'_> {
                 Loss::Kd => train::Loss::Distillation,
                 Loss::Both => train::Loss::Both,
             },
+            outputs: self.outputs.clone(),
             bn: if self.bn == BatchNorm::Batch {
                 BnMode::Batch
             } else {

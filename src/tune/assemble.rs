@@ -9,7 +9,7 @@ use lsqc_passes::legalize::{Codes, Dialect};
 use lsqc_passes::ops::Quantizer;
 use lsqc_passes::pipelines;
 use lsqc_passes::quantize::Sites;
-use lsqc_passes::train::{Loss, LossPlan, OptimizerPlan, Oscillations};
+use lsqc_passes::train::{Loss, LossPlan, OptimizerPlan, Oscillations, OutputLoss};
 
 use crate::compiler::Compiler;
 use crate::config::Size;
@@ -31,6 +31,8 @@ pub struct StepPlan {
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// The loss.
     pub loss: Loss,
+    /// How each output is trained, by its name; one that is not named as its graph shows it.
+    pub outputs: BTreeMap<String, OutputLoss>,
     /// BatchNormalization.
     pub bn: BnMode,
     /// Weight decay for every weight; `None`: by the weights' bits.
@@ -133,6 +135,7 @@ pub fn assemble(
     let loss = LossPlan {
         loss: plan.loss,
         teacher,
+        outputs: plan.outputs.clone(),
     };
     let prepare = |cx: &mut lsqc_passes::pass::PassCx| {
         cx.set(loss);

@@ -6,6 +6,7 @@ mod emit;
 pub mod memory;
 mod normalize;
 mod oscillations;
+mod outputs;
 mod roles;
 mod train;
 
@@ -20,6 +21,9 @@ pub use dialect::dialect;
 pub use emit::emit;
 pub use normalize::reestimate;
 pub use oscillations::{Oscillation, freeze_threshold, oscillations};
+pub use outputs::{
+    Chosen, check as check_outputs, choose as choose_outputs, class_axis, losses as losses_of, refuse_none as refuse_no_output,
+};
 pub use roles::{StepFile, describe};
 pub use train::{Stepper, TrainPlan, Trained, train};
 

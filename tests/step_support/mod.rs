@@ -119,6 +119,7 @@ impl Bench {
         let plan = StepPlan {
             shapes,
             loss: Loss::Both,
+            outputs: std::collections::BTreeMap::new(),
             bn: BnMode::Batch,
             weight_decay: None,
             oscillations: Oscillations::Left,

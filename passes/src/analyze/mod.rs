@@ -2,10 +2,14 @@
 
 mod fix_shapes;
 mod infer_types;
+mod patterns;
+mod product;
 mod sign;
 mod weighted;
 
 pub use fix_shapes::{FIX_SHAPES, InputShapes};
 pub use infer_types::{INFER_TYPES, Inferred, infer};
+pub use patterns::{Pattern, patterns};
+pub use product::product;
 pub use sign::surely_non_negative;
 pub use weighted::{Fold, Weighted, fold_of, scale_slices, stored, weighted};

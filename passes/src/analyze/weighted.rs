@@ -45,7 +45,7 @@ pub fn weighted(graph: &Graph, id: NodeId) -> Result<Weighted, Option<&'static s
     };
     let weight = stored(graph, operand);
     let Some(tensor) = graph[weight].initial() else {
-        return Err(Some("both operands are activations: quantizing those is not built yet"));
+        return Err(Some("its weight is no constant"));
     };
     if graph[x].initial().is_some() {
         return Err(Some("its data operand is a constant"));

@@ -10,6 +10,8 @@ use crate::target::{ActivationForm, BiasForm, BlockForm, Storage, Sums, Target};
 pub struct Form {
     /// Levels of activations.
     pub activations: ActivationForm,
+    /// Levels of those with a sign that a product of two activations takes.
+    pub operands: ActivationForm,
     /// Biases.
     pub biases: BiasForm,
     /// Levels of weights.
@@ -26,10 +28,22 @@ impl Form {
     pub fn of(target: &Target) -> Form {
         Form {
             activations: target.activations,
+            operands: target.operands,
             biases: target.biases,
             storage: Storage::default(),
             sums: Sums::default(),
             blocks: target.weight_only.map(|has| has.form),
+        }
+    }
+
+    /// The same for a quantizer of this range that operand `operand` of a product of two activations takes.
+    #[must_use]
+    pub(super) fn of_operand(self, operand: usize, range: QuantRange) -> Form {
+        // Without a sign a first operand is as every activation; a second one fits int8 if it has less than 8 bits.
+        let apart = range.signed || operand == 1 && range.bits < 8;
+        Form {
+            activations: if apart { self.operands } else { self.activations },
+            ..self
         }
     }
 

@@ -6,15 +6,16 @@
 //! - Behind an op that only moves values the same quantizer is repeated, because a runtime fuses an op only between two of them.
 //! - Behind another quantizer the integer Clip stays even at full range: it keeps ONNX Runtime from merging the two, which it does wrongly.
 //! - Zero points are always written, but for those of biases: ONNX Runtime does not fuse a Gemm without.
-//! - Weights and biases: [`stored`](super::stored).
+//! - Weights and biases: [`stored`](super::stored), and for what is added to a MatMul [`matmul_biases`](super::matmul_biases).
 //!
 //! ONNX QuantizeLinear, DequantizeLinear (10, 13, …) and Clip (12: on integers). Per-axis scales need operator set 13.
 
 use std::collections::HashMap;
 
+use super::matmul_biases::lengthen_matmul_biases;
 use super::stored::{lower_bias, lower_weight, shared};
 use super::{Fixed, Form, LevelSite, LevelSites, label};
-use crate::analyze::weighted;
+use crate::analyze::{product, weighted};
 use crate::ir::{DType, Graph, Model, NodeId, Op, Tensor, TensorType, ValueId};
 use crate::ops::{self, Quant, clip_bounds};
 use crate::pass::{Changed, Pass, PassCx, PassError};
@@ -35,6 +36,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     }
     let form: Form = cx.get();
     let graph = &mut model.graph;
+    lengthen_matmul_biases(graph);
     for id in graph.node_list() {
         if let Ok(op) = weighted(graph, id) {
             lower_bias(graph, op, form).map_err(|why| PassError::at(graph, id, why))?;
@@ -50,6 +52,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
         .nodes()
         .filter_map(|(id, node)| Some((id, form.shift(graph, &Fixed::of(graph, node)?))))
         .collect();
+    let operands = operands_of_products(graph);
     let mut sites = Vec::new();
     let mut grids = HashMap::new();
     for id in graph.node_list() {
@@ -64,6 +67,9 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
             let shift = shifts.get(&id).copied().unwrap_or(0);
             lower_weight(graph, id, &fixed, form, shift).map_err(|why| PassError::at(graph, id, why))?;
         } else {
+            let form = operands
+                .get(&id)
+                .map_or(form, |&operand| form.of_operand(operand, fixed.quantizer.range));
             let lowered = lower_activation(graph, id, &fixed, form).map_err(|why| PassError::at(graph, id, why))?;
             let (mut site, dequantized, grid) = lowered;
             if let Some(source) = sources.get(&id) {
@@ -75,6 +81,27 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     }
     cx.set(LevelSites(sites));
     Ok(Changed::Yes)
+}
+
+/// The quantizers whose values products of two activations take, moved or not, and the operand; the first of several.
+fn operands_of_products(graph: &Graph) -> HashMap<NodeId, usize> {
+    let mut found = HashMap::new();
+    for (id, node) in graph.nodes() {
+        if product(graph, id).is_err() {
+            continue;
+        }
+        for operand in 0..2 {
+            let mut value = node.input(operand);
+            while let Some((before, maker)) = value.and_then(|value| graph.producer(value)) {
+                if Fixed::of(graph, maker).is_some() {
+                    found.entry(before).or_insert(operand);
+                    break;
+                }
+                value = maker.input(0).filter(|_| ops::quant(maker) == Quant::Transparent);
+            }
+        }
+    }
+    found
 }
 
 /// Scale and zero point, as values of the graph, of a dequantized value.

@@ -9,6 +9,7 @@ mod cut_at_quantizers;
 mod fold_batch_norms;
 mod form;
 mod lower_qdq;
+mod matmul_biases;
 mod separate_weights;
 mod snap_biases;
 mod stored;
@@ -122,7 +123,18 @@ impl Fixed {
 
 /// The fake quantizer of what `node` takes as its data, seen through ops that only move values.
 pub(crate) fn input_quantizer(graph: &Graph, node: NodeId) -> Option<Fixed> {
-    let mut value = graph[node].input(0)?;
+    operand_quantizer(graph, graph[node].input(0)?)
+}
+
+/// The unit s_a·s_b of the int32 accumulator of `node`, a product of two activations with constant steps.
+#[must_use]
+pub fn product_unit(graph: &Graph, node: NodeId) -> Option<f32> {
+    let [a, b] = [0, 1].map(|index| operand_quantizer(graph, graph[node].input(index)?)?.step());
+    Some(a? * b?)
+}
+
+/// The fake quantizer behind an operand, seen through ops that only move values.
+fn operand_quantizer(graph: &Graph, mut value: ValueId) -> Option<Fixed> {
     loop {
         if let Some((_, fixed)) = Fixed::behind(graph, value) {
             return Some(fixed);

@@ -3,6 +3,7 @@
 mod fit;
 mod flip_gammas;
 mod place_quantizers;
+mod products;
 mod set_steps;
 pub mod step_size;
 mod weight_only;
@@ -114,6 +115,19 @@ pub struct Layer {
     pub input: String,
 }
 
+/// One quantized product of two activations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Product {
+    /// The node, as messages call it.
+    pub name: String,
+    /// Its op.
+    pub op: String,
+    /// Bits of both operands.
+    pub bits: u32,
+    /// The quantized operands.
+    pub inputs: [String; 2],
+}
+
 /// One activation quantizer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
@@ -136,6 +150,8 @@ pub struct Site {
 pub struct Sites {
     /// The quantized layers, in graph order.
     pub layers: Vec<Layer>,
+    /// The quantized products of two activations, in graph order.
+    pub products: Vec<Product>,
     /// The activation quantizers, in graph order.
     pub activations: Vec<Site>,
     /// The layers whose weights alone are quantized, in graph order; then there is nothing else.

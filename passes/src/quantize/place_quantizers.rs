@@ -7,6 +7,7 @@
 //! looked through: the quantizer stands before them. All inputs of a concat share one step. The rules that differ by runtime are in
 //! [`crate::target`].
 //!
+//! Products of two activations take quantized operands too: [`super::products`].
 //! Where weights alone are quantized, [`weight_only`] places instead.
 //!
 //! It refuses, with a note: weighted ops whose weight is no constant float matrix or filter, layers that the user leaves float, and
@@ -14,8 +15,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::products::{ChosenProduct, choose_products, described, name_patterns};
 use super::{Bits, EDGE_BITS, Granularity, Layer, LayerRule, QuantizePlan, Sign, Site, Sites, weight_only};
-use crate::analyze::{Weighted, surely_non_negative, weighted};
+use crate::analyze::{Weighted, product, surely_non_negative, weighted};
 use crate::ir::{DType, Graph, Model, Node, NodeId, Op, Tensor, ValueId};
 use crate::ops::{self, Quant, QuantRange, Quantizer};
 use crate::pass::{Changed, Pass, PassCx, PassError};
@@ -36,18 +38,25 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     if let Some(plan) = &plan.weight_only {
         return weight_only::place(graph, plan, cx);
     }
-    let layers = choose_layers(graph, &plan, cx);
-    if layers.is_empty() {
+    let edges = edge_layers(graph);
+    let layers = choose_layers(graph, &plan, &edges, cx);
+    let both: HashSet<NodeId> = edges.0.union(&edges.1).copied().collect();
+    let products = choose_products(graph, &plan, &both, cx);
+    name_patterns(graph, cx);
+    if layers.is_empty() && products.is_empty() {
         return Err(
             PassError::new("there is nothing to quantize: no Conv, Gemm or MatMul with a constant float weight").help(
                 "`lsqc opt MODEL --emit text` shows the ops of the model; layers set to \"float\" in lsqc.toml are left out",
             ),
         );
     }
-    let joins = choose_joins(graph, &layers, plan.placement);
-    let mut placer = Placer::new(graph, &layers, &joins, &plan);
+    let joins = choose_joins(graph, &layers, &products, plan.placement);
+    let mut placer = Placer::new(graph, &layers, &products, &joins, &plan);
     placer.demand_all();
     let mut sites = placer.place();
+    sites.products = described(graph, &products, |value| {
+        graph[quantizer_before(graph, value)].name().to_owned()
+    });
     for layer in &layers {
         let weight = quantize_weight(graph, layer, plan.granularity);
         let node = &graph[layer.op.node];
@@ -77,13 +86,19 @@ struct Chosen {
 }
 
 /// The weighted ops that are quantized. First and last layers have 8 bits, unless the user says otherwise of one by name.
-fn choose_layers(graph: &Graph, plan: &QuantizePlan, cx: &mut PassCx) -> Vec<Chosen> {
-    let (firsts, lasts) = edge_layers(graph);
+fn choose_layers(
+    graph: &Graph,
+    plan: &QuantizePlan,
+    (firsts, lasts): &(HashSet<NodeId>, HashSet<NodeId>),
+    cx: &mut PassCx,
+) -> Vec<Chosen> {
     let mut chosen = Vec::new();
     for id in graph.node_ids() {
         let op = match weighted(graph, id) {
             Ok(op) => op,
             Err(None) => continue,
+            // A product of two activations, which has its own word.
+            Err(Some(_)) if product(graph, id) != Err(None) => continue,
             Err(Some(why)) => {
                 cx.note(graph, id, format!("stays in floats: {why}"));
                 continue;
@@ -168,11 +183,14 @@ pub(super) fn edge_layers(graph: &Graph) -> (HashSet<NodeId>, HashSet<NodeId>) {
 
 /// Adds, concats and average pools that can be computed in integers: some input comes from a quantized layer or another join, and every
 /// use of the result, seen through clamps and moves, is a quantized layer or another join.
-fn choose_joins(graph: &Graph, layers: &[Chosen], placement: Placement) -> HashSet<NodeId> {
+fn choose_joins(graph: &Graph, layers: &[Chosen], products: &[ChosenProduct], placement: Placement) -> HashSet<NodeId> {
     if placement == Placement::Paper {
         return HashSet::new();
     }
-    let quantized: HashSet<NodeId> = layers.iter().map(|layer| layer.op.node).collect();
+    let quantized = Quantized {
+        layers: layers.iter().map(|layer| layer.op.node).collect(),
+        products: products.iter().map(|product| product.node).collect(),
+    };
     let is_data = |value: &ValueId| graph[*value].initial().is_none();
     let is_float = |value: &ValueId| graph[*value].ty.as_ref().is_some_and(|ty| ty.dtype == DType::F32);
     let candidate = |id: NodeId| {
@@ -200,12 +218,26 @@ fn choose_joins(graph: &Graph, layers: &[Chosen], placement: Placement) -> HashS
     }
 }
 
-fn comes_from(graph: &Graph, mut value: ValueId, quantized: &HashSet<NodeId>, joins: &HashSet<NodeId>) -> bool {
+/// Ops that take quantized operands whatever is around them.
+struct Quantized {
+    /// With a weight: they quantize operand 0.
+    layers: HashSet<NodeId>,
+    /// Of two activations: they quantize both.
+    products: HashSet<NodeId>,
+}
+
+impl Quantized {
+    fn takes(&self, node: NodeId, index: usize) -> bool {
+        self.products.contains(&node) || index == 0 && self.layers.contains(&node)
+    }
+}
+
+fn comes_from(graph: &Graph, mut value: ValueId, quantized: &Quantized, joins: &HashSet<NodeId>) -> bool {
     loop {
         let Some((id, node)) = graph.producer(value) else {
             return false;
         };
-        if quantized.contains(&id) || joins.contains(&id) {
+        if quantized.takes(id, 0) || joins.contains(&id) {
             return true;
         }
         let passes = matches!(ops::quant(node), Quant::Transparent | Quant::Clamp) || node.op.is("BatchNormalization");
@@ -216,7 +248,7 @@ fn comes_from(graph: &Graph, mut value: ValueId, quantized: &HashSet<NodeId>, jo
     }
 }
 
-fn goes_to(graph: &Graph, value: ValueId, quantized: &HashSet<NodeId>, joins: &HashSet<NodeId>) -> bool {
+fn goes_to(graph: &Graph, value: ValueId, quantized: &Quantized, joins: &HashSet<NodeId>) -> bool {
     let mut pending = vec![value];
     let mut seen = HashSet::new();
     while let Some(value) = pending.pop() {
@@ -228,7 +260,7 @@ fn goes_to(graph: &Graph, value: ValueId, quantized: &HashSet<NodeId>, joins: &H
             if used.is_capture() {
                 return false;
             }
-            if quantized.contains(&used.node) && used.index == 0 || joins.contains(&used.node) {
+            if quantized.takes(used.node, used.index) || joins.contains(&used.node) {
                 continue;
             }
             match (ops::quant(node), node.output(0)) {
@@ -272,6 +304,7 @@ impl Demand {
 struct Placer<'a> {
     graph: &'a mut Graph,
     layers: &'a [Chosen],
+    products: &'a [ChosenProduct],
     joins: &'a HashSet<NodeId>,
     placement: Placement,
     requantizing: Requantizing,
@@ -283,11 +316,18 @@ struct Placer<'a> {
 }
 
 impl<'a> Placer<'a> {
-    fn new(graph: &'a mut Graph, layers: &'a [Chosen], joins: &'a HashSet<NodeId>, plan: &QuantizePlan) -> Placer<'a> {
+    fn new(
+        graph: &'a mut Graph,
+        layers: &'a [Chosen],
+        products: &'a [ChosenProduct],
+        joins: &'a HashSet<NodeId>,
+        plan: &QuantizePlan,
+    ) -> Placer<'a> {
         let quantized = layers.iter().map(|layer| (layer.op.node, layer.bits.activation)).collect();
         Placer {
             graph,
             layers,
+            products,
             joins,
             placement: plan.placement,
             requantizing: plan.requantizing,
@@ -305,6 +345,16 @@ impl<'a> Placer<'a> {
                 sign: layer.bits.sign,
             };
             self.demand((layer.op.node, 0), layer.bits.activation, demand);
+        }
+        for product in self.products {
+            for index in 0..2 {
+                let demand = Demand {
+                    edges: BTreeSet::new(),
+                    by_layer: true,
+                    sign: product.sign,
+                };
+                self.demand((product.node, index), product.bits, demand);
+            }
         }
         let joins: Vec<NodeId> = self.graph.node_ids().filter(|id| self.joins.contains(id)).collect();
         for &join in &joins {
@@ -411,7 +461,8 @@ impl<'a> Placer<'a> {
 
     fn all_quantized(&self, value: ValueId) -> bool {
         let taken = |used: &crate::ir::Use| {
-            let is_layer = used.index == 0 && self.quantized.contains_key(&used.node);
+            let is_layer = used.index == 0 && self.quantized.contains_key(&used.node)
+                || self.products.iter().any(|product| product.node == used.node);
             let node = &self.graph[used.node];
             let moved = ops::quant(node) == Quant::Transparent && used.index == 0;
             !used.is_capture()

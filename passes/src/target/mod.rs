@@ -30,6 +30,8 @@ pub struct Target {
     pub results: Results,
     /// How levels of activations are written.
     pub activations: ActivationForm,
+    /// How those are written that a product of two activations takes, where they have a sign.
+    pub operands: ActivationForm,
     /// How biases are written.
     pub biases: BiasForm,
     /// The most bits that a level without a sign may have; wider ones are trained with a sign.

@@ -1,5 +1,6 @@
 //! OpenVINO on the CPU. It takes what ONNX Runtime takes, but adds a shortcut at the end of the convolution before it, and drops a quantizer
-//! that stands between the two.
+//! that stands between the two. A product of two activations it computes in integers where zero points are 0 on both sides (a first operand with a
+//! sign in int8, without one in uint8; the second in int8), else in floats.
 
 use super::{ActivationForm, BiasForm, Placement, Requantizing, Results, Target};
 
@@ -11,6 +12,7 @@ pub static OPENVINO: Target = Target {
     requantizing: Requantizing::Never,
     results: Results::Any,
     activations: ActivationForm::UnsignedBytes,
+    operands: ActivationForm::SignedBytes,
     biases: BiasForm::Int32,
     widest_unsigned: 8,
     packed: &[],

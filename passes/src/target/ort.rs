@@ -10,6 +10,7 @@ pub static ORT: Target = Target {
     requantizing: Requantizing::Chained,
     results: Results::OneQuantizer,
     activations: ActivationForm::UnsignedBytes,
+    operands: ActivationForm::UnsignedBytes,
     biases: BiasForm::Int32,
     widest_unsigned: 8,
     packed: &[(Storage::Int4, Version(1, 23)), (Storage::Int2, Version(1, 24))],

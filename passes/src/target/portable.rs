@@ -15,6 +15,7 @@ pub static PORTABLE: Target = Target {
     requantizing: Requantizing::Chained,
     results: Results::Any,
     activations: ActivationForm::SignedBytes,
+    operands: ActivationForm::SignedBytes,
     biases: BiasForm::Float,
     widest_unsigned: 7,
     packed: &[],

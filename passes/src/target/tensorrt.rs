@@ -12,6 +12,7 @@ pub static TENSORRT: Target = Target {
     requantizing: Requantizing::Never,
     results: Results::Any,
     activations: ActivationForm::SignedBytes,
+    operands: ActivationForm::SignedBytes,
     biases: BiasForm::Float,
     widest_unsigned: 7,
     packed: &[],

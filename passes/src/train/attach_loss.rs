@@ -1,17 +1,19 @@
 //! Attaches the loss, and for distillation the float network as the teacher inside the same graph.
 //!
-//! Cross-entropy: −mean_n log p_s(n, label_n).  Distillation: mean_n Σ_c p_t·(log p_t − log p_s), temperature 1. Both are taken over the
-//! class axis (1 of rank 2, the last of higher ranks) of every float output, before a Softmax that ends the network; summed where both are
-//! asked for. The labels go with the first output.
+//! Cross-entropy with labels: −mean_n log p_s(n, label_n), on the first output `[N, classes]`.  Distillation: Σ_o w_o·L_o / Σ_o w_o over the
+//! outputs, each by the loss of its kind ([`super::output_losses`]), before a Softmax or Sigmoid that ends it ([`super::heads`]). Where both
+//! are asked for they are summed 1 : 1.
 //!
-//! It refuses: networks without a float output of rank 2 or more; labels where the output has rank other than 2.
+//! It refuses: networks without an output to train on; labels without an output `[N, classes]`.
 
 use std::collections::HashMap;
 
+use super::heads::{Head, OutputKind, head};
 use super::names::{LABEL, LOSS, TEACHER};
-use super::{Loss, LossPlan};
+use super::output_losses::{Ends, log_probabilities, term};
+use super::{Loss, LossPlan, OutputLoss};
 use crate::ir::{Attribute, DType, Def, Graph, Model, Op, Role, Tensor, TensorType, ValueId};
-use crate::ops::build::{Build, KeepDims};
+use crate::ops::build::Build;
 use crate::pass::{Changed, Pass, PassCx, PassError};
 
 /// The pass.
@@ -26,18 +28,17 @@ pub static ATTACH_LOSS: Pass = Pass {
 fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let plan: LossPlan = cx.get();
     let graph = &mut model.graph;
-    let heads: Vec<ValueId> = graph
-        .outputs()
-        .iter()
-        .copied()
-        .filter(|&output| is_scores(graph, output))
-        .collect();
-    let Some(&first) = heads.first() else {
-        return Err(PassError::new("the model has no float output of rank 2 or more to train on"));
-    };
+    let outputs = trained(graph, &plan);
+    if outputs.is_empty() {
+        return Err(PassError::new("the model has no output of type float to train on"));
+    }
     let mut terms = Vec::new();
     if plan.loss != Loss::Distillation {
-        terms.push(cross_entropy(graph, first).map_err(PassError::new)?);
+        let scores = outputs
+            .iter()
+            .find(|output| output.is_scores(graph))
+            .ok_or_else(|| PassError::new("labels go with an output [N, classes] of float scores, and the model has none"))?;
+        terms.push(cross_entropy(graph, scores).map_err(PassError::new)?);
     }
     if plan.loss != Loss::CrossEntropy {
         let teacher = plan
@@ -45,12 +46,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
             .as_ref()
             .ok_or_else(|| PassError::new("distillation needs the teacher"))?;
         let copied = inline(graph, &teacher.graph).map_err(PassError::new)?;
-        for &head in &heads {
-            let Some(&taught) = copied.get(graph[head].name()) else {
-                continue;
-            };
-            terms.push(divergence(graph, head, taught).map_err(PassError::new)?);
-        }
+        terms.extend(distillation(graph, &outputs, &copied).map_err(PassError::new)?);
     }
     let states: Vec<ValueId> = graph
         .outputs()
@@ -70,51 +66,77 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     Ok(Changed::Yes)
 }
 
-fn is_scores(graph: &Graph, output: ValueId) -> bool {
-    let ty = graph[output].ty.as_ref();
-    ty.is_some_and(|ty| ty.dtype == DType::F32 && ty.rank().is_some_and(|rank| rank >= 2))
+/// An output that is trained on.
+struct Trained {
+    output: ValueId,
+    head: Head,
+    loss: OutputLoss,
 }
 
-/// The scores before a Softmax over the class axis that ends the network.
-fn logits(graph: &Graph, head: ValueId) -> ValueId {
-    match graph.producer(head) {
-        Some((_, node)) if node.op.is("Softmax") || node.op.is("LogSoftmax") => node.input(0).unwrap_or(head),
-        _ => head,
+impl Trained {
+    fn is_scores(&self, graph: &Graph) -> bool {
+        let rank = graph[self.output].ty.as_ref().and_then(TensorType::rank);
+        rank == Some(2) && graph[self.head.start].ty.as_ref().and_then(TensorType::rank) == Some(2)
+    }
+
+    /// Where its loss begins: before the op that the kind undoes, else at the output itself.
+    fn start(&self) -> (ValueId, usize) {
+        if self.loss.kind == self.head.kind {
+            (self.head.start, self.head.axis)
+        } else {
+            (self.output, self.head.axis)
+        }
     }
 }
 
-/// log p over the class axis, the shape, and that axis.
-///
-/// Spelled z − log Σ exp z with z = x − max x: an engine's own LogSoftmax may be the logarithm of its Softmax, which is −∞ far from the
-/// maximum. The maximum comes from TopK, which every operator set spells alike; no gradient need pass it, since it cancels.
-fn log_probabilities(build: &mut Build, head: ValueId) -> Result<(ValueId, Vec<usize>, i64), String> {
-    let scores = logits(build.graph, head);
-    let shape = build.shape(scores)?;
-    let axis: usize = if shape.len() == 2 { 1 } else { shape.len().saturating_sub(1) };
-    let signed = i64::try_from(axis).map_err(|_| "the rank is absurd")?;
-    let one = build.ints(&[1]);
-    let held = build.node(Op::lsqc("StopGradient"), &[scores], vec![]);
-    let top = build.nodes(
-        Op::onnx("TopK"),
-        &[Some(held), Some(one)],
-        vec![Attribute::new("axis", signed)],
-        2,
-    )[0];
-    let mut kept = shape.clone();
-    if let Some(extent) = kept.get_mut(axis) {
-        *extent = 1;
+fn trained(graph: &Graph, plan: &LossPlan) -> Vec<Trained> {
+    let of = |&output: &ValueId| {
+        let head = head(graph, output);
+        let asked = plan.outputs.get(graph[output].name()).cloned();
+        let loss = asked.unwrap_or_else(|| OutputLoss::of(head.kind));
+        Trained { output, head, loss }
+    };
+    let plain = graph.outputs().iter().filter(|&&output| graph[output].role == Role::Plain);
+    plain
+        .map(of)
+        .filter(|output| output.loss.kind != OutputKind::Ignored)
+        .collect()
+}
+
+/// Σ w·L / Σ w over the outputs that the teacher has; none where it has none of them.
+fn distillation(graph: &mut Graph, outputs: &[Trained], copied: &HashMap<String, Copied>) -> Result<Option<ValueId>, String> {
+    let whole: f32 = outputs.iter().map(|output| output.loss.weight).sum();
+    let mut total: Option<ValueId> = None;
+    for output in outputs {
+        let Some(taught) = copied.get(graph[output.output].name()) else {
+            continue;
+        };
+        let (student, axis) = output.start();
+        let teacher = if student == output.output {
+            taught.output
+        } else {
+            taught.start
+        };
+        let mut build = Build::new(graph, "loss/kd");
+        let ends = Ends { student, teacher, axis };
+        let mut loss = term(&mut build, ends, &output.loss)?;
+        if outputs.len() > 1 {
+            loss = build.scale(loss, output.loss.weight / whole);
+        }
+        total = Some(total.map_or(loss, |before| build.add(before, loss)));
     }
-    build.graph[top].ty = Some(TensorType::fixed(build.dtype(scores), &kept));
-    let z = build.sub(scores, top);
-    let exp = build.unary("Exp", z);
-    let sum = build.reduce_sum(exp, &[signed], KeepDims::Yes);
-    let log = build.unary("Log", sum);
-    Ok((build.sub(z, log), shape, signed))
+    Ok(total)
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn cross_entropy(graph: &mut Graph, head: ValueId) -> Result<ValueId, String> {
-    let batch = graph[head].shape().ok_or("the shape of the output is not fixed")?;
+fn cross_entropy(graph: &mut Graph, scored: &Trained) -> Result<ValueId, String> {
+    // Before a Softmax whatever the output is taken as: labels are of classes.
+    let scores = if scored.head.kind == OutputKind::Classes {
+        scored.head.start
+    } else {
+        scored.output
+    };
+    let batch = graph[scores].shape().ok_or("the shape of the output is not fixed")?;
     let &[images, classes] = &batch[..] else {
         return Err(format!("labels go with an output [N, classes]; this one has shape {batch:?}"));
     };
@@ -122,7 +144,7 @@ fn cross_entropy(graph: &mut Graph, head: ValueId) -> Result<ValueId, String> {
     let label = graph.add_input(LABEL, ty, None).map_err(|error| error.to_string())?;
     graph[label].role = Role::Label;
     let mut build = Build::new(graph, "loss/ce");
-    let (log_p, ..) = log_probabilities(&mut build, head)?;
+    let log_p = log_probabilities(&mut build, scores, 1)?;
     let classes_in = build.constant(Tensor::scalar(
         i64::try_from(classes).map_err(|_| "the class count is absurd")?,
     ));
@@ -138,22 +160,14 @@ fn cross_entropy(graph: &mut Graph, head: ValueId) -> Result<ValueId, String> {
     Ok(build.scale(sum, -1.0 / images as f32))
 }
 
-#[allow(clippy::cast_precision_loss)]
-fn divergence(graph: &mut Graph, head: ValueId, taught: ValueId) -> Result<ValueId, String> {
-    let mut build = Build::new(graph, "loss/kd");
-    let (log_s, shape, axis) = log_probabilities(&mut build, head)?;
-    let (log_t, ..) = log_probabilities(&mut build, taught)?;
-    let p_t = build.unary("Exp", log_t);
-    let difference = build.sub(log_t, log_s);
-    let weighted = build.mul(p_t, difference);
-    let per_row = build.reduce_sum(weighted, &[axis], KeepDims::No);
-    let rows: usize = shape.iter().rev().skip(1).product();
-    let sum = build.sum_all(per_row);
-    Ok(build.scale(sum, 1.0 / rows.max(1) as f32))
+/// An output of the teacher inside the student's graph, and where its loss begins.
+struct Copied {
+    output: ValueId,
+    start: ValueId,
 }
 
 /// Copies `teacher` into the graph, fed by the inputs of the same names; gives its outputs by their own names.
-fn inline(graph: &mut Graph, teacher: &Graph) -> Result<HashMap<String, ValueId>, String> {
+fn inline(graph: &mut Graph, teacher: &Graph) -> Result<HashMap<String, Copied>, String> {
     let mut map: HashMap<ValueId, ValueId> = HashMap::new();
     for (id, value) in teacher.values() {
         let copy = match value.def() {
@@ -196,6 +210,12 @@ fn inline(graph: &mut Graph, teacher: &Graph) -> Result<HashMap<String, ValueId>
             }
         }
     }
-    let output = |&value: &ValueId| Some((teacher[value].name().to_owned(), *map.get(&value)?));
+    let output = |&value: &ValueId| {
+        let copied = Copied {
+            output: *map.get(&value)?,
+            start: *map.get(&head(teacher, value).start)?,
+        };
+        Some((teacher[value].name().to_owned(), copied))
+    };
     Ok(teacher.outputs().iter().filter_map(output).collect())
 }

@@ -5,6 +5,8 @@ mod attach_optimizer;
 mod choose_parameters;
 mod differentiate;
 mod freeze_oscillating;
+mod heads;
+mod output_losses;
 mod use_batch_statistics;
 
 use std::collections::BTreeMap;
@@ -14,6 +16,7 @@ pub use attach_optimizer::ATTACH_OPTIMIZER;
 pub use choose_parameters::CHOOSE_PARAMETERS;
 pub use differentiate::DIFFERENTIATE;
 pub use freeze_oscillating::{FREEZE_OSCILLATING, MAX_BITS, MOMENTUM};
+pub use heads::{Certainty, Head, OutputKind, head};
 pub use use_batch_statistics::USE_BATCH_STATISTICS;
 
 use crate::ir::Model;
@@ -45,7 +48,7 @@ pub mod names {
 pub enum Loss {
     /// Cross-entropy with the labels.
     CrossEntropy,
-    /// Kullback-Leibler divergence from the teacher's distribution, at temperature 1.
+    /// Every output towards the teacher's, each by the loss of its kind.
     Distillation,
     /// Both, 1 : 1.
     #[default]
@@ -59,6 +62,49 @@ pub struct LossPlan {
     pub loss: Loss,
     /// The float network, with inputs and outputs named as the student's; needed to distil.
     pub teacher: Option<Model>,
+    /// How each output is trained, by its name. One that is not named is taken as the graph shows it, with weight 1 and variance 1.
+    pub outputs: BTreeMap<String, OutputLoss>,
+}
+
+/// How one output is trained towards the teacher's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutputLoss {
+    /// What it is taken as.
+    pub kind: OutputKind,
+    /// Its share of the loss, beside those of the other outputs; above 0.
+    pub weight: f32,
+    /// The teacher's variance, for values.
+    pub variance: Variance,
+}
+
+impl OutputLoss {
+    /// Taken as this, with weight 1 and variance 1.
+    #[must_use]
+    pub fn of(kind: OutputKind) -> OutputLoss {
+        OutputLoss {
+            kind,
+            weight: 1.0,
+            variance: Variance::default(),
+        }
+    }
+}
+
+/// The variance of an output of the teacher.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variance {
+    /// The axis that it varies along; none where it is one number.
+    pub axis: Option<usize>,
+    /// One number, or one for each channel of the axis; above 0.
+    pub values: Vec<f32>,
+}
+
+impl Default for Variance {
+    fn default() -> Variance {
+        Variance {
+            axis: None,
+            values: vec![1.0],
+        }
+    }
 }
 
 /// What `freeze-oscillating` is asked for.
