@@ -154,9 +154,10 @@ pub fn compare(
     });
     let mut largest = vec![0.0f64; outputs.len()];
     let batches = EvalBatches::new(Arc::clone(a.data), size, None);
-    let size = fixed_batch(a.model)
-        .or(fixed_batch(b.model))
-        .unwrap_or(size.min(batches.samples()));
+    let size = match a.data.largest_batch() {
+        Some(_) => batches.size(),
+        None => fixed_batch(a.model).or(fixed_batch(b.model)).unwrap_or(batches.size()),
+    };
     let progress = terminal.progress("compare", batches.samples() as u64);
     for (first, second) in batches.zip(EvalBatches::new(Arc::clone(b.data), size, None)) {
         interrupt::check()?;
@@ -269,7 +270,10 @@ pub fn scores(
     let name = model.graph[first].name().to_owned();
     let fixed = fixed_batch(&model);
     let batches = EvalBatches::new(Arc::clone(data), fixed.unwrap_or(BATCH), None);
-    let size = fixed.unwrap_or(BATCH.min(batches.samples()));
+    let size = match data.largest_batch() {
+        Some(_) => batches.size(),
+        None => fixed.unwrap_or(batches.size()),
+    };
     let progress = terminal.progress(label, batches.samples() as u64);
     for batch in batches {
         interrupt::check()?;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -13,6 +14,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::bits::Bits;
 use super::choices::{BatchNorm, EngineChoice, Init, LossChoice, Placement, StorageChoice, Target};
+use super::inputs::Extents;
 use super::layers::LayerRules;
 use super::size::Size;
 use crate::data::Preprocess;
@@ -27,6 +29,8 @@ pub const FILE_NAME: &str = "lsqc.toml";
 pub struct File {
     /// Where data is.
     pub data: DataTable,
+    /// What is settled about the model's inputs.
+    pub model: ModelTable,
     /// Preprocessing by the name of the model's input.
     pub input: BTreeMap<String, Preprocess>,
     /// What is done to training images.
@@ -37,6 +41,18 @@ pub struct File {
     pub train: TrainTable,
     /// What must hold.
     pub gate: GateTable,
+}
+
+/// `[model]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelTable {
+    /// The shapes of inputs.
+    pub shapes: BTreeMap<String, Extents>,
+    /// The sizes of named axes.
+    pub axes: BTreeMap<String, NonZeroUsize>,
+    /// Inputs that are constants, and what every element is.
+    pub fixed: BTreeMap<String, f64>,
 }
 
 /// `[data]`
@@ -233,6 +249,7 @@ mod tests {
         let file = parse(include_str!("every_key.toml"), Path::new("lsqc.toml")).unwrap();
         assert!(matches!(file.data.train, Some(Location::Pair(_))));
         assert_eq!(file.quantize.bits, Some(Bits::new(3, 3).unwrap()));
+        assert_eq!(file.model.axes.len() + file.model.shapes.len() + file.model.fixed.len(), 3);
         assert_eq!(file.quantize.layers.iter().count(), 2);
         assert_eq!(file.train.steps, Some(500));
         assert!(file.train.freeze_oscillating);

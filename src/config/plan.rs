@@ -12,6 +12,7 @@ use super::choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Oscil
 use super::deployment::Deployment;
 use super::file::File;
 use super::flags::Flags;
+use super::inputs::InputWishes;
 use super::layers::LayerRules;
 use super::settings::{Quantization, Settings, check_model};
 use super::size::Size;
@@ -54,6 +55,8 @@ pub struct Plan {
     pub init: Init,
     /// Rules for single layers.
     pub layers: LayerRules,
+    /// What is settled about the model's inputs.
+    pub inputs: InputWishes,
     /// What is minimised; see [`Plan::loss`].
     pub loss_choice: LossChoice,
     /// How long training takes.
@@ -180,6 +183,7 @@ impl Plan {
             bits,
             deployment,
             layers,
+            inputs,
             ..
         } = settings.quantization(&flags.quantize)?;
         let length = length(flags, &settings)?;
@@ -203,6 +207,7 @@ impl Plan {
             deployment,
             init: init(flags, &settings, length, bits),
             layers,
+            inputs,
             loss_choice: flags.loss.or(train.loss).unwrap_or_default(),
             length,
             batch: settings.batch(flags.batch)?,
@@ -256,6 +261,7 @@ impl Plan {
             bits: self.bits,
             deployment: self.deployment.clone(),
             layers: self.layers.clone(),
+            inputs: self.inputs.clone(),
         }
     }
 

@@ -3,9 +3,11 @@
 mod fix_shapes;
 mod infer_types;
 mod sign;
+mod stored_levels;
 mod weighted;
 
 pub use fix_shapes::{FIX_SHAPES, InputShapes};
 pub use infer_types::{INFER_TYPES, Inferred, infer};
 pub use sign::surely_non_negative;
-pub use weighted::{Fold, Weighted, fold_of, scale_slices, stored, weighted};
+pub use stored_levels::{is_cast_of_levels, is_quantizing_op, quantized_weight};
+pub use weighted::{Fold, QUANTIZED_ALREADY, Weighted, fold_of, scale_slices, stored, weighted};

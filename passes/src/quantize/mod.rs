@@ -6,7 +6,7 @@ mod place_quantizers;
 mod set_steps;
 pub mod step_size;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ops::QuantRange;
@@ -134,6 +134,10 @@ pub struct Sites {
     /// The activation quantizers, in graph order.
     pub activations: Vec<Site>,
 }
+
+/// Quantized values that no gradient reaches: their steps start where the error is least, because they stay there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Untrained(pub BTreeSet<String>);
 
 /// A step and a sign for each activation quantizer, by the name of the quantized value; `set-steps` takes it.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{Bits, EDGE_BITS, Granularity, Layer, LayerRule, QuantizePlan, Sign, Site, Sites};
-use crate::analyze::{Weighted, surely_non_negative, weighted};
+use crate::analyze::{QUANTIZED_ALREADY, Weighted, is_quantizing_op, surely_non_negative, weighted};
 use crate::ir::{DType, Graph, Model, Node, NodeId, Op, Tensor, ValueId};
 use crate::ops::{self, Quant, QuantRange, Quantizer};
 use crate::pass::{Changed, Pass, PassCx, PassError};
@@ -32,6 +32,11 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let plan: QuantizePlan = cx.get();
     let graph = &mut model.graph;
     let layers = choose_layers(graph, &plan, cx);
+    if layers.is_empty() && is_quantized(graph) {
+        return Err(PassError::new("the model is quantized already, and nothing in it is left to quantize").help(
+            "give the float model that it was made from",
+        ));
+    }
     if layers.is_empty() {
         return Err(
             PassError::new("there is nothing to quantize: no Conv, Gemm or MatMul with a constant float weight").help(
@@ -62,6 +67,11 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     }
     cx.set(sites);
     Ok(Changed::Yes)
+}
+
+/// Has another tool, or lsqc itself, quantized the model or a part of it?
+fn is_quantized(graph: &Graph) -> bool {
+    graph.node_ids().any(|id| is_quantizing_op(&graph[id].op.name) || weighted(graph, id) == Err(Some(QUANTIZED_ALREADY)))
 }
 
 struct Chosen {
