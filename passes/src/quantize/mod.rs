@@ -2,6 +2,7 @@
 
 mod fit;
 mod flip_gammas;
+mod name_others;
 mod place_quantizers;
 mod set_steps;
 pub mod step_size;

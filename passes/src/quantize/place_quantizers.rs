@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::name_others::name_others;
 use super::{Bits, EDGE_BITS, Granularity, Layer, LayerRule, QuantizePlan, Sign, Site, Sites};
 use crate::analyze::{QUANTIZED_ALREADY, Weighted, is_quantizing_op, surely_non_negative, weighted};
 use crate::ir::{DType, Graph, Model, Node, NodeId, Op, Tensor, ValueId};
@@ -32,6 +33,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let plan: QuantizePlan = cx.get();
     let graph = &mut model.graph;
     let layers = choose_layers(graph, &plan, cx);
+    name_others(graph, cx);
     if layers.is_empty() && is_quantized(graph) {
         return Err(PassError::new("the model is quantized already, and nothing in it is left to quantize").help(
             "give the float model that it was made from",
