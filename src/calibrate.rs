@@ -162,7 +162,10 @@ pub fn calibrate(
 fn look(name: &str, tensor: &Tensor, (real, size): (usize, usize), stride_of: &impl Fn(usize) -> usize) -> Result<Seen> {
     let values = tensor.to_f32().unwrap_or_default();
     let stride = stride_of(values.len());
-    let values = values.get(..values.len() / size.max(1) * real).filter(|_| real < size).unwrap_or(&values);
+    let values = values
+        .get(..values.len() / size.max(1) * real)
+        .filter(|_| real < size)
+        .unwrap_or(&values);
     if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
         return Err(Failure::bad_input(format!(
             "the activation '{name}' of the float model is {bad} on the calibration data"

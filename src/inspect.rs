@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Result;
-use lsqc_passes::analyze::{is_quantizing_op, InputShapes, fold_of, weighted};
+use lsqc_passes::analyze::{InputShapes, fold_of, is_quantizing_op, weighted};
 use lsqc_passes::ir::{Dim, Graph, Model, Node, NodeId, Role, Tensor, TensorType, ValueId};
 use lsqc_passes::ops::{self, Gradient, Quant, Quantizer};
 use lsqc_passes::pipelines;

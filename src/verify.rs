@@ -222,11 +222,18 @@ pub fn prove(
                 let (Some(site), Some(row)) = (pair.sites.get(index), proof.sites.get_mut(index)) else {
                     continue;
                 };
-                let tie = SPREAD.mul_add(noise(site, source_of(site, &feeds, &floats)?, exact.get(&site.source)), 0.0).clamp(TIE, WIDEST_TIE);
+                let tie = SPREAD
+                    .mul_add(noise(site, source_of(site, &feeds, &floats)?, exact.get(&site.source)), 0.0)
+                    .clamp(TIE, WIDEST_TIE);
                 let value = |at: usize| match exact.get(&site.source).and_then(Tensor::values::<f64>) {
                     Some(values) => values.get(at).copied(),
                     // Fed levels are exact; without a referee the single-precision value must itself lie at a half.
-                    None => source_of(site, &feeds, &floats).ok()?.values::<f32>()?.get(at).copied().map(f64::from),
+                    None => source_of(site, &feeds, &floats)
+                        .ok()?
+                        .values::<f32>()?
+                        .get(at)
+                        .copied()
+                        .map(f64::from),
                 };
                 for at in near {
                     let Some(value) = value(at) else { continue };
@@ -292,7 +299,7 @@ impl<'a> Referee<'a> {
         }
         while let Some((&widening, narrower)) = self.widenings.split_first() {
             let tried = match &mut self.loaded {
-                Some((doubles, session)) => session.run(&feeds(doubles)?).map_err(anyhow::Error::from),
+                Some((doubles, session)) => session.run(&feeds(doubles)?),
                 None => self.load(widening, compiler).and_then(|(doubles, mut session)| {
                     let values = session.run(&feeds(&doubles)?)?;
                     self.loaded = Some((doubles, session));
@@ -456,7 +463,11 @@ fn source_of<'t>(site: &LevelSite, feeds: &'t Tensors, computed: &'t Tensors) ->
 
 /// The number of elements that belong to the first `real` of `size` samples.
 fn real_part(tensor: &Tensor, real: usize, size: usize) -> usize {
-    if real == size { tensor.len() } else { tensor.len() / size.max(1) * real }
+    if real == size {
+        tensor.len()
+    } else {
+        tensor.len() / size.max(1) * real
+    }
 }
 
 /// Rounds `values` as the fake quantizer does and compares with `codes`, the levels without their zero point; gives the positions of one-level differences.
@@ -495,7 +506,10 @@ fn noise(site: &LevelSite, single: &Tensor, double: Option<&Tensor>) -> f64 {
     let (Some(singles), Some(doubles)) = (single.values::<f32>(), double.and_then(Tensor::values::<f64>)) else {
         return 0.0;
     };
-    let apart = singles.iter().zip(doubles.iter()).map(|(&single, double)| (f64::from(single) - double).abs());
+    let apart = singles
+        .iter()
+        .zip(doubles.iter())
+        .map(|(&single, double)| (f64::from(single) - double).abs());
     apart.fold(0.0, f64::max) / f64::from(site.step)
 }
 
@@ -503,7 +517,13 @@ fn distance_from_half(level: f64) -> f64 {
     (level - level.floor() - 0.5).abs()
 }
 
-fn compare_accumulators(row: &mut Compared, layer: &Accumulator, integer: &Tensor, float: &Tensor, (real, size): (usize, usize)) -> Result<()> {
+fn compare_accumulators(
+    row: &mut Compared,
+    layer: &Accumulator,
+    integer: &Tensor,
+    float: &Tensor,
+    (real, size): (usize, usize),
+) -> Result<()> {
     let (a, b) = (
         integer.to_f32().context("results are floats")?,
         float.to_f32().context("results are floats")?,

@@ -47,8 +47,12 @@ impl InputWishes {
         };
         let pairs = |pair: &Named<Extents>| (pair.name.clone(), pair.value.clone());
         wishes.shapes.extend(flags.shape.iter().map(pairs));
-        wishes.axes.extend(flags.axis.iter().map(|axis| (axis.name.clone(), axis.value.get())));
-        wishes.fixed.extend(flags.fix_input.iter().map(|pair| (pair.name.clone(), pair.value.0)));
+        wishes
+            .axes
+            .extend(flags.axis.iter().map(|axis| (axis.name.clone(), axis.value.get())));
+        wishes
+            .fixed
+            .extend(flags.fix_input.iter().map(|pair| (pair.name.clone(), pair.value.0)));
         wishes
     }
 }
@@ -103,7 +107,11 @@ impl FromStr for Extents {
                 (!part.is_empty()).then(|| Extent::Axis(part.to_owned()))
             }
         };
-        let extents = if text.is_empty() { Some(vec![]) } else { text.split(separator).map(extent).collect() };
+        let extents = if text.is_empty() {
+            Some(vec![])
+        } else {
+            text.split(separator).map(extent).collect()
+        };
         extents.map(Extents).ok_or_else(wrong)
     }
 }

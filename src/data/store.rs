@@ -351,7 +351,10 @@ pub(super) fn largest_batch(mut axes: impl Iterator<Item = BatchAxis>) -> Option
 /// # Errors
 /// If it takes one at a time, and these are more.
 pub(super) fn batch_shape(axis: BatchAxis, samples: usize, sample_shape: &[usize]) -> Result<Vec<usize>> {
-    anyhow::ensure!(axis == BatchAxis::Any || samples == 1, "the model takes one sample at a time, not {samples}");
+    anyhow::ensure!(
+        axis == BatchAxis::Any || samples == 1,
+        "the model takes one sample at a time, not {samples}"
+    );
     let batch = (axis != BatchAxis::Missing).then_some(samples);
     Ok(batch.into_iter().chain(sample_shape.iter().copied()).collect())
 }

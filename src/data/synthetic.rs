@@ -33,7 +33,9 @@ impl Synthetic {
                 input.name
             );
             Failure::bad_input(message)
-                .help("give data with --data, or in lsqc.toml beside the model; or settle the input: --shape, --axis, --fix-input")
+                .help(
+                    "give data with --data, or in lsqc.toml beside the model; or settle the input: --shape, --axis, --fix-input",
+                )
                 .into()
         };
         let mut known = Vec::new();

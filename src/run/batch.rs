@@ -29,7 +29,10 @@ pub fn settle(model: &mut Model) -> Option<String> {
     let graph = &mut model.graph;
     let inputs = fed(graph);
     let open = |graph: &Graph, input: ValueId| first(graph, input).is_some_and(|dim| dim.known().is_none());
-    let odd = inputs.iter().copied().find(|&input| has_shape(graph, input) && !open(graph, input))?;
+    let odd = inputs
+        .iter()
+        .copied()
+        .find(|&input| has_shape(graph, input) && !open(graph, input))?;
     if !inputs.iter().any(|&input| open(graph, input)) {
         return None;
     }
@@ -48,8 +51,8 @@ pub fn settle(model: &mut Model) -> Option<String> {
             _ => {}
         }
     }
-    change.apply(graph);
     let ty = graph[odd].ty.as_ref().map(ToString::to_string).unwrap_or_default();
+    change.apply(graph);
     Some(format!(
         "input '{}' is {ty}, without an axis for the batch: samples go through one by one, and BatchNormalization is not trained (--fix-input \
          makes an input a constant)",
@@ -62,9 +65,14 @@ pub fn settle(model: &mut Model) -> Option<String> {
 pub fn model_inputs(model: &Model) -> Vec<ModelInput> {
     let graph = &model.graph;
     let inputs = fed(graph);
-    let firsts: Vec<Option<usize>> = inputs.iter().map(|&input| first(graph, input).and_then(|dim| dim.known())).collect();
+    let firsts: Vec<Option<usize>> = inputs
+        .iter()
+        .map(|&input| first(graph, input).and_then(|dim| dim.known()))
+        .collect();
     let alike = firsts.windows(2).all(|pair| pair[0] == pair[1]);
-    let ranked = inputs.iter().all(|&input| !has_shape(graph, input) || first(graph, input).is_some());
+    let ranked = inputs
+        .iter()
+        .all(|&input| !has_shape(graph, input) || first(graph, input).is_some());
     let axis = |first: Option<usize>| match first {
         Some(1) => BatchAxis::One,
         _ if alike && ranked => BatchAxis::Any,
@@ -77,7 +85,11 @@ pub fn model_inputs(model: &Model) -> Vec<ModelInput> {
         ModelInput {
             name: graph[input].name().to_owned(),
             dtype: ty.map_or(DType::F32, |ty| ty.dtype),
-            sample_shape: shape.iter().skip(usize::from(batch != BatchAxis::Missing)).map(Dim::known).collect(),
+            sample_shape: shape
+                .iter()
+                .skip(usize::from(batch != BatchAxis::Missing))
+                .map(Dim::known)
+                .collect(),
             batch,
         }
     };
@@ -123,11 +135,19 @@ pub fn check(float: &Model, freed: &Freed, data: &Arc<dyn Dataset>, engine: &dyn
     let together = session.run(&data.batch(&samples, None)?.inputs)?;
     let mut session = engine.load(&serialize(float, OwnOps::Refuse)?, options)?;
     let (one, two) = samples.split_at(extent);
-    let apart = [session.run(&data.batch(one, None)?.inputs)?, session.run(&data.batch(two, None)?.inputs)?];
+    let apart = [
+        session.run(&data.batch(one, None)?.inputs)?,
+        session.run(&data.batch(two, None)?.inputs)?,
+    ];
     for (name, whole) in &together {
         let parts: Vec<f64> = apart
             .iter()
-            .map(|results| results.get(name).and_then(Tensor::to_f64).with_context(|| format!("'{name}' was not computed")))
+            .map(|results| {
+                results
+                    .get(name)
+                    .and_then(Tensor::to_f64)
+                    .with_context(|| format!("'{name}' was not computed"))
+            })
             .collect::<Result<Vec<_>>>()?
             .concat();
         let whole = whole.to_f64().with_context(|| format!("'{name}' is not numeric"))?;
@@ -179,9 +199,11 @@ pub fn kept(float: &Model, why: &str) -> Result<Option<String>> {
              not trained"
         )));
     }
-    Err(Failure::bad_input(format!("input '{name}' has a fixed batch of {extent}, which cannot be opened: {why}"))
-        .help("export the model with a dynamic batch axis")
-        .into())
+    Err(Failure::bad_input(format!(
+        "input '{name}' has a fixed batch of {extent}, which cannot be opened: {why}"
+    ))
+    .help("export the model with a dynamic batch axis")
+    .into())
 }
 
 fn has_shape(graph: &Graph, input: ValueId) -> bool {

@@ -166,12 +166,10 @@ fn quantize_plan(asked: &Quantization, untrained: &BTreeSet<String>) -> Quantize
             Sums::Wide => None,
             Sums::SixteenBit => Some(Arc::new(move |input| most_weight_bits(form, input))),
         },
-        rule: Arc::new(move |name| {
-            match rules.for_layer(name) {
-                Some(crate::config::LayerRule::Bits(asked)) => Some(quantize::LayerRule::Quantize(bits(asked))),
-                Some(crate::config::LayerRule::Float) => Some(quantize::LayerRule::Float),
-                None => untrained.contains(name).then_some(quantize::LayerRule::Quantize(eight)),
-            }
+        rule: Arc::new(move |name| match rules.for_layer(name) {
+            Some(crate::config::LayerRule::Bits(asked)) => Some(quantize::LayerRule::Quantize(bits(asked))),
+            Some(crate::config::LayerRule::Float) => Some(quantize::LayerRule::Float),
+            None => untrained.contains(name).then_some(quantize::LayerRule::Quantize(eight)),
         }),
     }
 }

@@ -205,7 +205,11 @@ fn extent(graph: &mut Graph, of: ValueId, dim: &Dim, base: &str) -> Result<Value
 fn filled(dtype: DType, shape: &[usize], value: f64) -> Result<Tensor, String> {
     let not_one = || format!("{value} is no {dtype}");
     #[allow(clippy::cast_possible_truncation)]
-    let whole = || (value.fract() == 0.0 && value.abs() < 2f64.powi(53)).then_some(value as i64).ok_or_else(not_one);
+    let whole = || {
+        (value.fract() == 0.0 && value.abs() < 2f64.powi(53))
+            .then_some(value as i64)
+            .ok_or_else(not_one)
+    };
     fn each<T: lsqc_passes::ir::Element + TryFrom<i64>>(shape: &[usize], value: i64) -> Option<Tensor> {
         Some(Tensor::full(shape, T::try_from(value).ok()?))
     }

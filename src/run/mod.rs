@@ -211,7 +211,9 @@ pub fn quantize(
         warnings.push(warning);
     }
     let of_unreached = sites.layers.iter().filter(|layer| unreached.contains(&layer.name));
-    let quantizers = of_unreached.flat_map(|layer| [layer.weight.clone(), layer.input.clone()]).collect();
+    let quantizers = of_unreached
+        .flat_map(|layer| [layer.weight.clone(), layer.input.clone()])
+        .collect();
     let start = Start {
         init,
         widest_unsigned: plan.deployment.target.widest_unsigned,
@@ -370,12 +372,23 @@ pub fn quantize(
 fn untrained(sites: &Sites, unreached: &BTreeSet<String>, notes: &[lsqc_passes::pass::Note]) -> String {
     /// Names that are shown.
     const SHOWN: usize = 8;
-    let names: Vec<&str> = sites.layers.iter().map(|layer| layer.name.as_str()).filter(|&name| unreached.contains(name)).collect();
+    let names: Vec<&str> = sites
+        .layers
+        .iter()
+        .map(|layer| layer.name.as_str())
+        .filter(|&name| unreached.contains(name))
+        .collect();
     let more = if names.len() > SHOWN { ", …" } else { "" };
-    let stops = notes.iter().filter(|note| note.pass == "differentiate" && note.reason.starts_with("gradients stop"));
+    let stops = notes
+        .iter()
+        .filter(|note| note.pass == "differentiate" && note.reason.starts_with("gradients stop"));
     let mut stops: Vec<String> = stops.map(|note| format!("'{}': {}", note.node, note.reason)).collect();
     stops.truncate(SHOWN);
-    let why = if stops.is_empty() { String::new() } else { format!(" ({})", stops.join("; ")) };
+    let why = if stops.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", stops.join("; "))
+    };
     let shown = names.get(..SHOWN).unwrap_or(&names).join(", ");
     format!(
         "no gradient reaches {} of {} layers{why}: they are not trained, but calibrated, with 8 bits where no rule for them says otherwise: \

@@ -17,7 +17,12 @@ pub fn quantized_weight(graph: &Graph, mut operand: ValueId) -> bool {
         }
         // The scale may be either operand of a Mul.
         let from = match op {
-            "Mul" | "Sub" | "Add" => node.inputs().iter().flatten().find(|&&value| graph[value].initial().is_none()).copied(),
+            "Mul" | "Sub" | "Add" => node
+                .inputs()
+                .iter()
+                .flatten()
+                .find(|&&value| graph[value].initial().is_none())
+                .copied(),
             "Cast" | "Clip" | "Transpose" | "Reshape" | "Squeeze" | "Unsqueeze" | "Identity" | "QuantizeLinear" => node.input(0),
             _ => None,
         };
@@ -30,7 +35,11 @@ pub fn quantized_weight(graph: &Graph, mut operand: ValueId) -> bool {
 /// Is the node a Cast to floats of a constant of levels, which is left as it is so that the weight stays small?
 #[must_use]
 pub fn is_cast_of_levels(graph: &Graph, node: &Node) -> bool {
-    let to_float = node.int("to").is_some_and(|to| [DType::F32, DType::F16, DType::BF16].iter().any(|float| i64::from(float.code()) == to));
+    let to_float = node.int("to").is_some_and(|to| {
+        [DType::F32, DType::F16, DType::BF16]
+            .iter()
+            .any(|float| i64::from(float.code()) == to)
+    });
     let levels = node.input(0).and_then(|value| graph[value].initial());
     node.op.is("Cast") && to_float && levels.is_some_and(is_levels)
 }

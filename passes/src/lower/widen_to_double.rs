@@ -117,12 +117,18 @@ fn keep_single(graph: &mut Graph, id: NodeId) -> Result<(), &'static str> {
             // A constant stays one: some ops take nothing else.
             match graph[operand].initial().and_then(Tensor::to_f32) {
                 Some(values) => {
-                    let shape = graph[operand].initial().map(|tensor| tensor.shape().to_vec()).unwrap_or_default();
+                    let shape = graph[operand]
+                        .initial()
+                        .map(|tensor| tensor.shape().to_vec())
+                        .unwrap_or_default();
                     graph.add_constant(&base, Tensor::new(&shape, values))
                 }
                 None => {
                     let single = graph.insert(Op::onnx("Cast"), &[operand], cast(DType::F32), &base);
-                    graph[single].ty = graph[operand].ty.clone().map(|ty| crate::ir::TensorType { dtype: DType::F32, ..ty });
+                    graph[single].ty = graph[operand]
+                        .ty
+                        .clone()
+                        .map(|ty| crate::ir::TensorType { dtype: DType::F32, ..ty });
                     single
                 }
             }
@@ -140,7 +146,9 @@ fn keep_single(graph: &mut Graph, id: NodeId) -> Result<(), &'static str> {
         .map_err(|_| "gives two results of one name")?;
     let singles = graph[made].outputs().to_vec();
     for (wide, single) in node.outputs().iter().zip(singles) {
-        let (Some(wide), Some(single)) = (*wide, single) else { continue };
+        let (Some(wide), Some(single)) = (*wide, single) else {
+            continue;
+        };
         let (ty, base) = (graph[wide].ty.clone(), graph[wide].name().to_owned());
         if !is_wide(graph, wide) {
             graph[single].ty = ty;

@@ -21,7 +21,11 @@ pub(super) fn name_others(graph: &Graph, cx: &mut PassCx) {
 fn name_inner(graph: &Graph, around: &str, cx: &mut PassCx) {
     for (id, node) in graph.nodes() {
         if ops::is_weighted(node) || reason(&node.op.name).is_some() {
-            cx.note(graph, id, format!("stays in floats: it stands in a branch or a loop of '{around}'"));
+            cx.note(
+                graph,
+                id,
+                format!("stays in floats: it stands in a branch or a loop of '{around}'"),
+            );
         }
         for inner in node.subgraphs() {
             name_inner(inner, around, cx);

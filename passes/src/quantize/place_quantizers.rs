@@ -35,9 +35,10 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let layers = choose_layers(graph, &plan, cx);
     name_others(graph, cx);
     if layers.is_empty() && is_quantized(graph) {
-        return Err(PassError::new("the model is quantized already, and nothing in it is left to quantize").help(
-            "give the float model that it was made from",
-        ));
+        return Err(
+            PassError::new("the model is quantized already, and nothing in it is left to quantize")
+                .help("give the float model that it was made from"),
+        );
     }
     if layers.is_empty() {
         return Err(
@@ -73,7 +74,9 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
 
 /// Has another tool, or lsqc itself, quantized the model or a part of it?
 fn is_quantized(graph: &Graph) -> bool {
-    graph.node_ids().any(|id| is_quantizing_op(&graph[id].op.name) || weighted(graph, id) == Err(Some(QUANTIZED_ALREADY)))
+    graph
+        .node_ids()
+        .any(|id| is_quantizing_op(&graph[id].op.name) || weighted(graph, id) == Err(Some(QUANTIZED_ALREADY)))
 }
 
 struct Chosen {

@@ -25,27 +25,49 @@ const BATCH: &str = "batch";
 fn run(model: &mut Model, _: &mut PassCx) -> Result<Changed, PassError> {
     let graph = &mut model.graph;
     let first = |graph: &crate::ir::Graph, value: ValueId| graph[value].ty.as_ref()?.shape.as_ref()?.first().cloned();
-    let mut extents = graph.inputs().iter().map(|&input| first(graph, input).and_then(|dim| dim.known()));
+    let mut extents = graph
+        .inputs()
+        .iter()
+        .map(|&input| first(graph, input).and_then(|dim| dim.known()));
     let Some(extent) = extents.next().flatten() else {
         return Err(PassError::new("the batch is not fixed"));
     };
     if extents.any(|other| other != Some(extent)) {
         return Err(PassError::new("the inputs do not begin with one extent"));
     }
-    let known: Vec<&Dim> = graph.inputs().iter().filter_map(|&input| graph[input].ty.as_ref()?.shape.as_ref()).flatten().collect();
-    let symbol = (0..).map(|turn| if turn == 0 { BATCH.to_owned() } else { format!("{BATCH}{turn}") });
+    let known: Vec<&Dim> = graph
+        .inputs()
+        .iter()
+        .filter_map(|&input| graph[input].ty.as_ref()?.shape.as_ref())
+        .flatten()
+        .collect();
+    let symbol = (0..).map(|turn| {
+        if turn == 0 {
+            BATCH.to_owned()
+        } else {
+            format!("{BATCH}{turn}")
+        }
+    });
     let taken = |name: &String| known.contains(&&Dim::Symbol(name.clone()));
-    let symbol = symbol.into_iter().find(|name| !taken(name)).unwrap_or_else(|| BATCH.to_owned());
+    let symbol = symbol
+        .into_iter()
+        .find(|name| !taken(name))
+        .unwrap_or_else(|| BATCH.to_owned());
     for id in graph.node_list() {
         if graph[id].subgraphs().next().is_some() {
             return Err(PassError::at(graph, id, "has subgraphs, whose shapes are not followed"));
         }
         let node = &graph[id];
-        let (Some(operand), Some(shape)) = (node.input(0), node.input(1)) else { continue };
-        if !node.op.is("Reshape") || node.int("allowzero").unwrap_or(0) != 0 || first(graph, operand) != Some(Dim::Known(extent)) {
+        let (Some(operand), Some(shape)) = (node.input(0), node.input(1)) else {
+            continue;
+        };
+        if !node.op.is("Reshape") || node.int("allowzero").unwrap_or(0) != 0 || first(graph, operand) != Some(Dim::Known(extent))
+        {
             continue;
         }
-        let Some(mut target) = graph[shape].constant().and_then(Tensor::to_i64) else { continue };
+        let Some(mut target) = graph[shape].constant().and_then(Tensor::to_i64) else {
+            continue;
+        };
         match target.first_mut() {
             Some(leading) if usize::try_from(*leading) == Ok(extent) => *leading = 0,
             _ => continue,
@@ -55,14 +77,23 @@ fn run(model: &mut Model, _: &mut PassCx) -> Result<Changed, PassError> {
         graph.set_input(id, 1, Some(open));
     }
     let inputs = graph.inputs().to_vec();
-    let inner: Vec<ValueId> = graph.values().filter(|(_, value)| value.producer().is_some()).map(|(id, _)| id).collect();
+    let inner: Vec<ValueId> = graph
+        .values()
+        .filter(|(_, value)| value.producer().is_some())
+        .map(|(id, _)| id)
+        .collect();
     for value in inner {
         if let Some(ty) = &mut graph[value].ty {
             ty.shape = None;
         }
     }
     for input in inputs {
-        if let Some(dim) = graph[input].ty.as_mut().and_then(|ty| ty.shape.as_mut()).and_then(|shape| shape.first_mut()) {
+        if let Some(dim) = graph[input]
+            .ty
+            .as_mut()
+            .and_then(|ty| ty.shape.as_mut())
+            .and_then(|shape| shape.first_mut())
+        {
             *dim = Dim::Symbol(symbol.clone());
         }
     }

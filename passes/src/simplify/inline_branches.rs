@@ -74,7 +74,11 @@ fn inline(graph: &mut Graph, id: NodeId, branch: &Graph) -> Result<(), String> {
         }
     }
     for (_, node) in branch.nodes() {
-        let inputs: Vec<Option<ValueId>> = node.inputs().iter().map(|input| input.and_then(|input| outside.get(&input).copied())).collect();
+        let inputs: Vec<Option<ValueId>> = node
+            .inputs()
+            .iter()
+            .map(|input| input.and_then(|input| outside.get(&input).copied()))
+            .collect();
         let mut copied = node.clone();
         copied.subgraphs_mut().for_each(|inner| inner.map_captured(&outside));
         let mut names = Vec::with_capacity(node.outputs().len());
@@ -97,7 +101,10 @@ fn inline(graph: &mut Graph, id: NodeId, branch: &Graph) -> Result<(), String> {
     let results = graph[id].outputs().to_vec();
     for (result, inner) in results.into_iter().zip(branch.outputs()) {
         let Some(result) = result else { continue };
-        let new = outside.get(inner).copied().ok_or("its branch gives a value that is not in it")?;
+        let new = outside
+            .get(inner)
+            .copied()
+            .ok_or("its branch gives a value that is not in it")?;
         graph.replace(result, new);
     }
     graph.remove_node(id);
