@@ -94,6 +94,7 @@ impl Subjects {
         let start = Start {
             init,
             widest_unsigned: wish.asked.deployment.target.widest_unsigned,
+            untrained: &std::collections::BTreeSet::new(),
         };
         let calibration = calibrate::calibrate(&float, &sites, &few, engine, &options, start, terminal)?;
         set_steps(compiler, &mut initial, &calibration, init)?;
@@ -123,6 +124,7 @@ impl Subjects {
     /// If a pass or the engine refuses or fails.
     pub fn time(&self, engine: &dyn Engine, rounds: Rounds, compiler: &mut Compiler, terminal: &Terminal) -> Result<EngineBench> {
         let with = StepWish {
+            batch: self.batch.samples.len(),
             data: &self.data,
             bn: self.bn,
             loss: self.loss,

@@ -4,7 +4,7 @@
 //! graph proves the source at least 0, else where no value below 0 was seen; else signed. What the settings say of a layer comes first, and a
 //! target may have no unsigned levels of 8 bits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use lsqc_passes::ir::{Model, Tensor};
@@ -56,16 +56,20 @@ impl std::fmt::Display for SignReason {
 
 /// How quantizers start.
 #[derive(Clone, Copy, Debug)]
-pub struct Start {
+pub struct Start<'a> {
     /// Their steps.
     pub init: StepInit,
     /// The most bits of a level without a sign.
     pub widest_unsigned: u32,
+    /// Quantized values that no gradient reaches: they start where the error is least.
+    pub untrained: &'a BTreeSet<String>,
 }
 
 /// What calibration found.
 #[derive(Clone, Debug, Default)]
 pub struct Calibration {
+    /// Quantized values that no gradient reaches.
+    pub untrained: BTreeSet<String>,
     /// Steps and signs, for `set-steps`.
     pub steps: ActivationSteps,
     /// Why each quantizer has its sign.
@@ -123,15 +127,15 @@ pub fn calibrate(
     };
 
     let batches = EvalBatches::new(data.clone(), BATCH, Some(SAMPLES));
-    let samples = batches.samples();
-    let stride_of = |values: usize| (values * samples.div_ceil(BATCH)).div_ceil(KEPT).max(1);
+    let (samples, size) = (batches.samples(), batches.size());
+    let stride_of = |values: usize| (values * samples.div_ceil(size.max(1))).div_ceil(KEPT).max(1);
     let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
     let progress = terminal.progress("calibrate", samples as u64);
     for batch in batches {
         interrupt::check()?;
         let batch = batch?;
         let real = batch.samples.len();
-        let batch = batch.padded(BATCH.min(samples))?;
+        let batch = batch.padded(size)?;
         let shown = match &mut session {
             Some(session) => session.run(&batch.inputs)?,
             None => Tensors::new(),
@@ -140,7 +144,7 @@ pub fn calibrate(
             .par_iter()
             .filter_map(|name| Some((name, shown.get(name)?)))
             .chain(fed.par_iter().filter_map(|name| Some((name, batch.inputs.get(name)?))))
-            .map(|(name, tensor)| Ok((name.clone(), look(name, tensor, real, &stride_of)?)))
+            .map(|(name, tensor)| Ok((name.clone(), look(name, tensor, (real, size), &stride_of)?)))
             .collect::<Result<_>>()?;
         for (name, look) in new {
             let so_far = seen.entry(name).or_default();
@@ -152,16 +156,19 @@ pub fn calibrate(
     drop(progress);
     Ok(Calibration {
         samples,
+        untrained: start.untrained.clone(),
         ..choose(sites, &seen, start)
     })
 }
 
-/// What the first `real` samples of a tensor show.
-fn look(name: &str, tensor: &Tensor, real: usize, stride_of: &impl Fn(usize) -> usize) -> Result<Seen> {
+/// What the first `real` of `size` samples of a tensor show.
+fn look(name: &str, tensor: &Tensor, (real, size): (usize, usize), stride_of: &impl Fn(usize) -> usize) -> Result<Seen> {
     let values = tensor.to_f32().unwrap_or_default();
     let stride = stride_of(values.len());
-    let batch = tensor.shape().first().copied().unwrap_or(1).max(1);
-    let values = values.get(..values.len() / batch * real.min(batch)).unwrap_or(&values);
+    let values = values
+        .get(..values.len() / size.max(1) * real)
+        .filter(|_| real < size)
+        .unwrap_or(&values);
     if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
         return Err(Failure::bad_input(format!(
             "the activation '{name}' of the float model is {bad} on the calibration data"
@@ -222,6 +229,11 @@ fn choose_group(members: &[&Site], seen: &BTreeMap<String, Seen>, start: Start) 
         signed: sign == Sign::Signed,
     };
     let values: Vec<f32> = sources.iter().flat_map(|seen| seen.kept.iter().copied()).collect();
-    let step = step_size::initial(&values, range, start.init);
+    let init = if members.iter().any(|site| start.untrained.contains(&site.value)) {
+        StepInit::MinMse
+    } else {
+        start.init
+    };
+    let step = step_size::initial(&values, range, init);
     (members.iter().map(|site| site.value.clone()).collect(), step, sign, reason)
 }

@@ -54,6 +54,7 @@ pub fn float_layers(
     let start = Start {
         init,
         widest_unsigned: asked.deployment.target.widest_unsigned,
+        untrained: &std::collections::BTreeSet::new(),
     };
     let calibration = calibrate::calibrate(float, sites, &noise, engine, &options, start, terminal)?;
     let mut lowered = initial.clone();

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Result;
-use lsqc_passes::analyze::{InputShapes, fold_of, patterns, weighted};
+use lsqc_passes::analyze::{InputShapes, fold_of, is_quantizing_op, patterns, weighted};
 use lsqc_passes::ir::{Dim, Graph, Model, Node, NodeId, Role, Tensor, TensorType, ValueId};
 use lsqc_passes::ops::{self, Gradient, Quant, Quantizer};
 use lsqc_passes::pipelines;
@@ -26,7 +26,7 @@ use crate::report::{
     self, BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, InspectedProduct, Inspection, JoinLayer,
     MultiplyAdds, Note, OpCount, Port, QuantizedAlready, Tool, Unquantized,
 };
-use crate::run::{fixed_batch, model_inputs, place, plain, refuse_fixed_batch};
+use crate::run::{batch, fixed_batch, model_inputs, place, plain};
 use crate::shapes;
 use crate::summary;
 use crate::terminal::Terminal;
@@ -80,14 +80,24 @@ pub fn inspect(
         inspection.gradients_unknown = Some(because);
         return Ok(inspection);
     }
-    let mut float = plain(asked, model, compiler)?;
+    let (mut float, settled) = plain(asked, model, compiler)?;
+    inspection.warnings.extend(settled);
+    let kept = match batch::freed(&float, compiler) {
+        Ok(freed) => {
+            inspection.warnings.extend(batch::opened(&float));
+            float = freed.model;
+            Ok(None)
+        }
+        Err(why) => why.map_or(Ok(None), |why| batch::kept(&float, &why)),
+    };
+    let refused = kept.map(|warning| inspection.warnings.extend(warning)).err();
     // From here on errors are findings, and findings name no paths.
     compiler.file = None;
     inspection.outputs = ports(&float.graph, float.graph.outputs());
     complete(&mut float);
     let placed = place(asked, compiler, &mut float);
     let unplaced = placed.as_ref().err().map(ToString::to_string);
-    inspection.refusal = refuse_fixed_batch(&float).err().map(|error| error.to_string()).or(unplaced);
+    inspection.refusal = refused.map(|error| error.to_string()).or(unplaced);
     let (initial, sites) = placed.unwrap_or_else(|_| (float.clone(), Sites::default()));
 
     let shapes = sample_shapes(&float);
@@ -169,19 +179,10 @@ fn ports(graph: &Graph, values: &[ValueId]) -> Vec<Port> {
 
 /// Ops that only quantized models have.
 fn quantized_already(model: &Model) -> Option<QuantizedAlready> {
-    const OPS: [&str; 7] = [
-        "MatMulNBits",
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "DynamicQuantizeLinear",
-        "ConvInteger",
-        "MatMulInteger",
-        "QGemm",
-    ];
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for (_, node) in model.graph.nodes() {
         let name = node.op.name.as_ref();
-        if OPS.contains(&name) || name.starts_with("QLinear") {
+        if is_quantizing_op(name) {
             *counts.entry(name).or_default() += 1;
         }
     }

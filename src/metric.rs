@@ -180,8 +180,12 @@ pub fn compare(
             None => Feed::Own(EvalBatches::new(Arc::clone(side.data), fixed.unwrap_or(BATCH), None)),
         });
     }
-    let samples = sides.first().context("there is nothing to compare")?.data.len();
-    let size = fixed.unwrap_or(BATCH.min(samples));
+    let data = sides.first().context("there is nothing to compare")?.data;
+    let samples = data.len();
+    let size = match data.largest_batch() {
+        Some(most) => most.min(fixed.unwrap_or(BATCH)),
+        None => fixed.unwrap_or(BATCH.min(samples)),
+    };
     let names: Vec<Vec<&str>> = sides
         .iter()
         .map(|side| {

@@ -47,7 +47,11 @@ pub fn complete(model: &mut Model, data: &Arc<dyn Dataset>, engine: &dyn Engine,
             })
             .collect()
     };
-    let [first, second] = [show(SIZES[0])?, show(SIZES[1])?];
+    let [first, second] = match data.largest_batch() {
+        // One sample shows all that there is.
+        Some(1) => [show(1)?, show(1)?],
+        _ => [show(SIZES[0])?, show(SIZES[1])?],
+    };
     for ((&value, a), b) in open.iter().zip(&first).zip(&second) {
         let dims = |(&a, &b): (&usize, &usize)| match (a, b) {
             (a, b) if a == b => Dim::Known(a),

@@ -14,9 +14,9 @@ use crate::config::{Deployment, Granularity, Loss, Oscillations, Plan, Size};
 use crate::data::{FileDigest, Origin, TestOrigin};
 use crate::engine::Selected;
 use crate::report::{
-    self, BlockLayerProof, DataOrigin, Gate, GateOutcome, Layer, LayerProof, LossPoint, Metric, Metrics, ModelOutput, Note, Oscillating,
-    Output, OutputProof, Phase, Proof, Report, Requires, Settings, Site, Sizes, Status, TensorReport, TestSet, Timing, Tool, Training,
-    drop_of,
+    self, BlockLayerProof, DataOrigin, Gate, GateOutcome, Layer, LayerProof, LossPoint, Metric, Metrics, ModelOutput, Note,
+    Oscillating, Output, OutputProof, Phase, Proof, Report, Requires, Settings, Site, Sizes, Status, TensorReport, TestSet,
+    Timing, Tool, Training, drop_of,
 };
 use crate::run::{Outcome, PAIRS};
 use crate::tune::{Chosen, Oscillation};

@@ -3,7 +3,8 @@
 //! The lowered graph runs once, with the tensor of levels behind every quantizer as an extra output. The fake-quantized graph, cut at its
 //! quantizers, then computes each layer in floats from those very levels; what it would round is rounded here and compared. A mismatch is a
 //! difference of more than one level, or of one level where the value before rounding, computed in double precision, is farther than
-//! [`TIE`] from a half. One-level differences nearer than that are ties: float32 rounding, counted and shown.
+//! [`TIE`] from a half, or than single precision is seen to lie from double there. One-level differences nearer than that are ties: float32
+//! rounding, counted and shown.
 //!
 //! A layer with no quantizer behind it (a classifier) is compared on the grid of its int32 accumulator.
 
@@ -13,7 +14,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use lsqc_passes::analyze::{product, weighted};
 use lsqc_passes::ir::{Graph, Model, NodeId, Tensor};
-use lsqc_passes::lower::{CUT_AT_QUANTIZERS, Form, LEVELS_IN, LevelSite, WIDEN_TO_DOUBLE, accumulator_grid, product_unit};
+use lsqc_passes::lower::{
+    CUT_AT_QUANTIZERS, Form, LEVELS_IN, LevelSite, WIDEN_TO_DOUBLE, Widening, accumulator_grid, product_unit,
+};
 use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::pipelines;
 
@@ -26,6 +29,11 @@ use crate::terminal::Terminal;
 /// How near to a half, in levels, single precision may round either way: right lowerings were seen to differ within 1e-4 level of a half in
 /// float64; this is twice that.
 pub const TIE: f64 = 2e-4;
+/// Where a layer is a long computation in floats (a normalization, a logarithm), single precision itself is farther from the true value than
+/// [`TIE`]: by how much is seen between the single and the double computation, and the file's own may lie as far on the other side.
+const SPREAD: f64 = 2.0;
+/// However coarse the computation, more than this from a half is no tie.
+const WIDEST_TIE: f64 = 0.05;
 /// Samples in one batch of the proof: every level of the network is held at once.
 const BATCH: usize = 16;
 /// Two single-precision numbers this many units in the last place apart may stand for one accumulator: product and conversion round once
@@ -138,7 +146,7 @@ pub fn prove(
     terminal: &Terminal,
 ) -> Result<Proof> {
     let accumulators = accumulators(&pair.fake.graph, pair.form);
-    let (pieces, doubles) = pieces(compiler, pair.fake, &accumulators)?;
+    let pieces = pieces(compiler, pair.fake, &accumulators)?;
     let mut lowered = pair.lowered.clone();
     let wanted: Vec<_> = pair
         .sites
@@ -162,10 +170,10 @@ pub fn prove(
     };
     let mut lowered = load(engine, &lowered, &integer)?;
     let mut float = engine.load(&serialize(&pieces, OwnOps::Refuse)?, options)?;
-    let mut referee: Option<Box<dyn Session>> = None;
+    let mut referee = Referee::new(&pieces, options.threads);
 
     let batches = EvalBatches::new(Arc::clone(data), BATCH, Some(samples));
-    let samples = batches.samples();
+    let (samples, size) = (batches.samples(), batches.size());
     let mut proof = Proof {
         samples,
         ..Proof::default()
@@ -183,7 +191,7 @@ pub fn prove(
         interrupt::check()?;
         let batch = batch?;
         let real = batch.samples.len();
-        let batch = batch.padded(BATCH.min(samples))?;
+        let batch = batch.padded(size)?;
         let integers = lowered.run(&batch.inputs)?;
         let feeds = feeds(&pieces, &batch, &integers, pair.sites, Precision::Single)?;
         let floats = float.run(&feeds)?;
@@ -191,7 +199,7 @@ pub fn prove(
         for (index, site) in pair.sites.iter().enumerate() {
             let source = source_of(site, &feeds, &floats)?;
             let levels = codes(site, tensor(&integers, &site.levels)?)?;
-            let part = real_part(source, real);
+            let part = real_part(source, real, size);
             let Some(row) = proof.sites.get_mut(index) else { continue };
             let near = compare(
                 row,
@@ -208,28 +216,30 @@ pub fn prove(
             }
         }
         if !doubts.is_empty() {
-            let referee = match &mut referee {
-                Some(referee) => referee,
-                none => none.insert(TractEngine.load(
-                    &serialize(&doubles, OwnOps::Refuse)?,
-                    &LoadOptions {
-                        threads: options.threads,
-                        ..LoadOptions::plain()
-                    },
-                )?),
-            };
-            let feeds = self::feeds(&doubles, &batch, &integers, pair.sites, Precision::Double)?;
-            let exact = referee.run(&feeds)?;
+            let doubted = doubts.iter().filter_map(|(index, _)| pair.sites.get(*index));
+            let exact = referee.values(doubted, compiler, |doubles| {
+                self::feeds(doubles, &batch, &integers, pair.sites, Precision::Double)
+            })?;
             for (index, near) in doubts {
                 let (Some(site), Some(row)) = (pair.sites.get(index), proof.sites.get_mut(index)) else {
                     continue;
                 };
-                let values = source_of(site, &feeds, &exact)?
-                    .values::<f64>()
-                    .context("the referee gives doubles")?;
+                let tie = SPREAD
+                    .mul_add(noise(site, source_of(site, &feeds, &floats)?, exact.get(&site.source)), 0.0)
+                    .clamp(TIE, WIDEST_TIE);
+                let value = |at: usize| match exact.get(&site.source).and_then(Tensor::values::<f64>) {
+                    Some(values) => values.get(at).copied(),
+                    // Fed levels are exact; without a referee the single-precision value must itself lie at a half.
+                    None => source_of(site, &feeds, &floats)
+                        .ok()?
+                        .values::<f32>()?
+                        .get(at)
+                        .copied()
+                        .map(f64::from),
+                };
                 for at in near {
-                    let Some(value) = values.get(at) else { continue };
-                    if distance_from_half(value / f64::from(site.step)) <= TIE {
+                    let Some(value) = value(at) else { continue };
+                    if distance_from_half(value / f64::from(site.step)) <= tie {
                         row.ties += 1
                     } else {
                         row.mismatches += 1
@@ -243,7 +253,7 @@ pub fn prove(
                 layer,
                 tensor(&integers, &layer.value)?,
                 tensor(&floats, &layer.value)?,
-                real,
+                (real, size),
             )?;
         }
         progress.advance(real as u64, "");
@@ -255,8 +265,76 @@ fn tensor<'t>(tensors: &'t Tensors, name: &str) -> Result<&'t Tensor> {
     tensors.get(name).with_context(|| format!("'{name}' was not computed"))
 }
 
-/// The fake-quantized graph cut into layers, in single and in double precision.
-fn pieces(compiler: &mut Compiler, fake: &Model, accumulators: &[Accumulator]) -> Result<(Model, Model)> {
+/// Computes values before rounding in double precision, on the embedded engine: all ops where it has them in doubles, else the sums alone.
+/// Where it has neither, the single-precision values judge.
+struct Referee<'a> {
+    pieces: &'a Model,
+    threads: usize,
+    /// What was asked for so far: the graph computes that and nothing else, so that no other part of the network can refuse it.
+    sources: BTreeSet<String>,
+    loaded: Option<(Model, Box<dyn Session>)>,
+    widenings: &'static [Widening],
+}
+
+impl<'a> Referee<'a> {
+    fn new(pieces: &'a Model, threads: usize) -> Referee<'a> {
+        Referee {
+            pieces,
+            threads,
+            sources: BTreeSet::new(),
+            loaded: None,
+            widenings: &[Widening::Whole, Widening::Sums],
+        }
+    }
+
+    /// The values that the quantizers of `sites` round, by name; fewer where no engine computes them.
+    fn values<'s>(
+        &mut self,
+        sites: impl Iterator<Item = &'s LevelSite>,
+        compiler: &mut Compiler,
+        feeds: impl Fn(&Model) -> Result<Tensors>,
+    ) -> Result<Tensors> {
+        for site in sites {
+            if self.sources.insert(site.source.clone()) {
+                self.loaded = None;
+            }
+        }
+        while let Some((&widening, narrower)) = self.widenings.split_first() {
+            let tried = match &mut self.loaded {
+                Some((doubles, session)) => session.run(&feeds(doubles)?),
+                None => self.load(widening, compiler).and_then(|(doubles, mut session)| {
+                    let values = session.run(&feeds(&doubles)?)?;
+                    self.loaded = Some((doubles, session));
+                    Ok(values)
+                }),
+            };
+            match tried {
+                Ok(values) => return Ok(values),
+                Err(_) => (self.loaded, self.widenings) = (None, narrower),
+            }
+        }
+        Ok(Tensors::new())
+    }
+
+    fn load(&self, widening: Widening, compiler: &mut Compiler) -> Result<(Model, Box<dyn Session>)> {
+        let mut doubles = self.pieces.clone();
+        let wanted = self.sources.iter().filter_map(|source| doubles.graph.find(source));
+        let wanted: Vec<_> = wanted.filter(|&value| doubles.graph[value].producer().is_some()).collect();
+        anyhow::ensure!(!wanted.is_empty(), "nothing is computed");
+        doubles.graph.set_outputs(wanted);
+        compiler.run(pipelines::CLEAN, &mut doubles, |_| (), |_| ())?;
+        compiler.run(&[&WIDEN_TO_DOUBLE], &mut doubles, |cx| cx.set(widening), |_| ())?;
+        let options = LoadOptions {
+            threads: self.threads,
+            ..LoadOptions::plain()
+        };
+        let session = TractEngine.load(&serialize(&doubles, OwnOps::Refuse)?, &options)?;
+        Ok((doubles, session))
+    }
+}
+
+/// The fake-quantized graph cut into layers.
+fn pieces(compiler: &mut Compiler, fake: &Model, accumulators: &[Accumulator]) -> Result<Model> {
     let mut pieces = fake.clone();
     pieces.graph.set_outputs(Vec::new());
     for layer in accumulators {
@@ -270,9 +348,7 @@ fn pieces(compiler: &mut Compiler, fake: &Model, accumulators: &[Accumulator]) -
     }
     compiler.run(&[&CUT_AT_QUANTIZERS], &mut pieces, |_| (), |_| ())?;
     compiler.run(pipelines::SPELL, &mut pieces, |_| (), |_| ())?;
-    let mut doubles = pieces.clone();
-    compiler.run(&[&WIDEN_TO_DOUBLE], &mut doubles, |_| (), |_| ())?;
-    Ok((pieces, doubles))
+    Ok(pieces)
 }
 
 /// Quantized layers that no quantizer follows.
@@ -390,10 +466,13 @@ fn source_of<'t>(site: &LevelSite, feeds: &'t Tensors, computed: &'t Tensors) ->
         .with_context(|| format!("'{}' was not computed", site.source))
 }
 
-/// The number of elements that belong to the first `real` samples.
-fn real_part(tensor: &Tensor, real: usize) -> usize {
-    let batch = tensor.shape().first().copied().unwrap_or(1).max(1);
-    tensor.len() / batch * real.min(batch)
+/// The number of elements that belong to the first `real` of `size` samples.
+fn real_part(tensor: &Tensor, real: usize, size: usize) -> usize {
+    if real == size {
+        tensor.len()
+    } else {
+        tensor.len() / size.max(1) * real
+    }
 }
 
 /// Rounds `values` as the fake quantizer does and compares with `codes`, the levels without their zero point; gives the positions of one-level differences.
@@ -427,17 +506,35 @@ fn compare(row: &mut Compared, site: &LevelSite, values: &[f32], codes: &[i16]) 
     near
 }
 
+/// The most that single precision lies from double, in levels; 0 where there is no double.
+fn noise(site: &LevelSite, single: &Tensor, double: Option<&Tensor>) -> f64 {
+    let (Some(singles), Some(doubles)) = (single.values::<f32>(), double.and_then(Tensor::values::<f64>)) else {
+        return 0.0;
+    };
+    let apart = singles
+        .iter()
+        .zip(doubles.iter())
+        .map(|(&single, double)| (f64::from(single) - double).abs());
+    apart.fold(0.0, f64::max) / f64::from(site.step)
+}
+
 fn distance_from_half(level: f64) -> f64 {
     (level - level.floor() - 0.5).abs()
 }
 
-fn compare_accumulators(row: &mut Compared, layer: &Accumulator, integer: &Tensor, float: &Tensor, real: usize) -> Result<()> {
+fn compare_accumulators(
+    row: &mut Compared,
+    layer: &Accumulator,
+    integer: &Tensor,
+    float: &Tensor,
+    (real, size): (usize, usize),
+) -> Result<()> {
     let (a, b) = (
         integer.to_f32().context("results are floats")?,
         float.to_f32().context("results are floats")?,
     );
     let inner: usize = integer.shape().iter().skip(layer.axis + 1).product();
-    let part = real_part(integer, real);
+    let part = real_part(integer, real, size);
     for (at, (&x, &y)) in a.iter().zip(&b).take(part).enumerate() {
         let channel = (at / inner.max(1)) % layer.grid.len().max(1);
         let grid = layer.grid.get(channel).copied().unwrap_or(0.0);

@@ -307,12 +307,6 @@ fn bench_refuses() {
         4,
         &["fixed batch of 2", "help: give --batch 2"],
     );
-    refuses(
-        dir,
-        "bench fixed.onnxtxt --engine tract",
-        4,
-        &["fixed batch of 2", "dynamic batch axis"],
-    );
     refuses(dir, &bench("--data none.npz"), 4, &["there is no data file none.npz"]);
 }
 

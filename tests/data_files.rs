@@ -6,8 +6,8 @@ use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use lsqc::data::{
-    self, Augment, Channels, Data, EvalBatches, Mirror, ModelInput, Preprocess, Source, Spec, TestOrigin, TrainBatches,
-    TrainOptions,
+    self, Augment, BatchAxis, Channels, Data, EvalBatches, Mirror, ModelInput, Preprocess, Source, Spec, TestOrigin,
+    TrainBatches, TrainOptions,
 };
 use lsqc::failure::{kind_of, render};
 use lsqc_passes::ir::DType;
@@ -18,6 +18,7 @@ fn image(sample_shape: &[usize]) -> ModelInput {
         name: "image".to_owned(),
         dtype: DType::F32,
         sample_shape: sample_shape.iter().map(|&extent| Some(extent)).collect(),
+        batch: BatchAxis::Any,
     }
 }
 
@@ -200,6 +201,7 @@ fn npz_fields() {
         name: "tokens".to_owned(),
         dtype: DType::I64,
         sample_shape: vec![None],
+        batch: BatchAxis::Any,
     };
     let image_field = (
         "image",

@@ -9,7 +9,8 @@ use crate::lower::{
 use crate::pass::Pass;
 use crate::quantize::{FLIP_GAMMAS, PLACE_QUANTIZERS, SET_STEPS};
 use crate::simplify::{
-    FOLD_CONSTANTS, FOLD_SHAPES, FREEZE_DEFAULTS, LIFT_CONSTANTS, REMOVE_DEAD, REMOVE_IDENTITIES, UPGRADE_OPSET,
+    FOLD_CONSTANTS, FOLD_SHAPES, FREE_BATCH, FREEZE_DEFAULTS, INLINE_BRANCHES, LIFT_CONSTANTS, REMOVE_DEAD, REMOVE_IDENTITIES,
+    UPGRADE_OPSET,
 };
 use crate::train::{ATTACH_LOSS, ATTACH_OPTIMIZER, CHOOSE_PARAMETERS, DIFFERENTIATE, FREEZE_OSCILLATING, USE_BATCH_STATISTICS};
 
@@ -20,9 +21,11 @@ pub static ALL: &[&Pass] = &[
     &UPGRADE_OPSET,
     &FOLD_SHAPES,
     &FOLD_CONSTANTS,
+    &INLINE_BRANCHES,
     &REMOVE_IDENTITIES,
     &REMOVE_DEAD,
     &INFER_TYPES,
+    &FREE_BATCH,
     &FLIP_GAMMAS,
     &PLACE_QUANTIZERS,
     &SET_STEPS,
@@ -60,11 +63,15 @@ pub static SIMPLIFY: &[&Pass] = &[
     &UPGRADE_OPSET,
     &FOLD_SHAPES,
     &FOLD_CONSTANTS,
+    &INLINE_BRANCHES,
     &FOLD_SHAPES,
     &REMOVE_IDENTITIES,
     &REMOVE_DEAD,
     &INFER_TYPES,
 ];
+
+/// Opens the batch of a network in plain form whose batch is fixed.
+pub static FREE: &[&Pass] = &[&FREE_BATCH, &FOLD_SHAPES, &FOLD_CONSTANTS, &REMOVE_DEAD, &INFER_TYPES];
 
 /// Fixes every shape by those of the inputs.
 pub static FIX: &[&Pass] = &[

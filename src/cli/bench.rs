@@ -89,13 +89,21 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     for warning in &front.warnings {
         terminal.warn(warning);
     }
-    run::refuse_fixed_batch(&front.float)?;
+    let mut float = front.float;
+    match run::batch::freed(&float, &mut compiler) {
+        Ok(freed) => float = freed.model,
+        Err(why) => {
+            let kept = why.map_or(Ok(None), |why| run::batch::kept(&float, &why))?;
+            kept.iter().for_each(|warning| terminal.warn(warning));
+        }
+    }
     let against = match args.against.as_deref() {
-        Some(path) => Some(read_against(path, (&args.model, &front.float), batch)?),
+        Some(path) => Some(read_against(path, (&args.model, &float), batch)?),
         None => None,
     };
-    let data = data::open(&spec, &model_inputs(&front.float), classes(&front.float), 0)?;
+    let data = data::open(&spec, &model_inputs(&float), classes(&float), 0)?;
     say_data(&data, &terminal);
+    let batch = data.train.largest_batch().unwrap_or(usize::MAX).min(batch);
     let wish = Wish {
         asked: &asked,
         training: settings.training(),
@@ -103,7 +111,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         threads: plan.threads,
     };
     let Some(first) = engines.last() else { return Ok(()) };
-    let subjects = Subjects::make(&wish, front.float, against, &data, first.as_ref(), &mut compiler, &terminal);
+    let subjects = Subjects::make(&wish, float, against, &data, first.as_ref(), &mut compiler, &terminal);
     details(&compiler, &terminal);
     let subjects = subjects?;
     let rounds = Rounds {

@@ -147,7 +147,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 /// Opens the data as one model wants it: what its own metadata says of an input holds, lsqc.toml says the rest. A warning that was `said`
 /// is not repeated.
 fn open(File { path, file }: File, spec: &Spec, said: &mut BTreeSet<String>, terminal: &Terminal) -> Result<Side> {
-    let ModelFile { model, warnings, .. } = file;
+    let ModelFile { mut model, warnings, .. } = file;
+    // As a run takes it: its inputs may have no axis for a batch.
+    crate::run::batch::settle(&mut model);
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut spec = spec.clone();
     let Preprocessing { source, overruled } = read_preprocessing(&model, &mut spec)?;

@@ -162,6 +162,9 @@ fn stage_models(plan: &Plan, outcome: &Outcome, step: Option<&StepGraph>, staged
 /// The model with what a user of the file must know: how it was made, and how its inputs are prepared.
 fn signed(plan: &Plan, outcome: &Outcome, model: &Model) -> Result<Model> {
     let mut model = model.clone();
+    if let Some(extent) = outcome.fixed_batch {
+        run::batch::restore(&mut model, extent);
+    }
     model.ir_version = pipelines::lowest_ir_version(model.opset()).unwrap_or(model.ir_version);
     model.set_metadata("lsqc.version", env!("CARGO_PKG_VERSION"));
     model.set_metadata("lsqc.bits", &plan.bits.to_string());

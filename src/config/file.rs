@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -13,6 +14,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::bits::Bits;
 use super::choices::{BatchNorm, EngineChoice, Init, LossChoice, OutputChoice, Placement, StorageChoice, Target};
+use super::inputs::Extents;
 use super::layers::LayerRules;
 use super::size::Size;
 use crate::data::Preprocess;
@@ -27,6 +29,8 @@ pub const FILE_NAME: &str = "lsqc.toml";
 pub struct File {
     /// Where data is.
     pub data: DataTable,
+    /// What is settled about the model's inputs.
+    pub model: ModelTable,
     /// Preprocessing by the name of the model's input.
     pub input: BTreeMap<String, Preprocess>,
     /// How outputs are trained, by the name of the model's output.
@@ -39,6 +43,18 @@ pub struct File {
     pub train: TrainTable,
     /// What must hold.
     pub gate: GateTable,
+}
+
+/// `[model]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelTable {
+    /// The shapes of inputs.
+    pub shapes: BTreeMap<String, Extents>,
+    /// The sizes of named axes.
+    pub axes: BTreeMap<String, NonZeroUsize>,
+    /// Inputs that are constants, and what every element is.
+    pub fixed: BTreeMap<String, f64>,
 }
 
 /// `[data]`
@@ -248,6 +264,7 @@ mod tests {
         assert!(matches!(file.data.train, Some(Location::Pair(_))));
         assert_eq!(file.output["boxes"].kind, Some(OutputChoice::Values));
         assert_eq!(file.quantize.bits, Some(Bits::new(3, 3).unwrap()));
+        assert_eq!(file.model.axes.len() + file.model.shapes.len() + file.model.fixed.len(), 3);
         assert_eq!(file.quantize.layers.iter().count(), 2);
         assert_eq!(file.train.steps, Some(500));
         assert!(file.train.freeze_oscillating);

@@ -2,12 +2,14 @@
 //!
 //! Nothing has a default here: what is absent is asked of `lsqc.toml`, then of [`super::Plan`].
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
 use super::bits::Bits;
 use super::choices::{BatchNorm, EngineChoice, Init, LossChoice, Placement, ProgressChoice, StorageChoice, Target};
+use super::inputs::{Extents, Finite, Named};
 use super::size::Size;
 use crate::terminal::{Manner, Surface, Verbosity};
 
@@ -73,9 +75,26 @@ impl MessageFlags {
     }
 }
 
+/// What is settled about the model's inputs.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ShapeFlags {
+    /// Give an input a shape, such as image=1x3x224x224 or image=Nx3x224x224, where N stays open; may be repeated
+    #[arg(long, value_name = "NAME=DIMS", help_heading = "Model")]
+    pub shape: Vec<Named<Extents>>,
+    /// Give a named axis of the inputs a size, such as batch=8; may be repeated
+    #[arg(long, value_name = "NAME=SIZE", help_heading = "Model")]
+    pub axis: Vec<Named<NonZeroUsize>>,
+    /// Make an input a constant of which every element is this, such as sr=16000; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Model")]
+    pub fix_input: Vec<Named<Finite>>,
+}
+
 /// What is quantized, and to how many bits.
 #[derive(Args, Clone, Debug, Default)]
 pub struct QuantizeFlags {
+    /// What is settled about the model's inputs.
+    #[command(flatten)]
+    pub shapes: ShapeFlags,
     /// Bits of weights and activations, 2 to 8: 3, or w3a4 for each apart, or w4 for weights alone (2, 3, 4 or 8, in blocks); w3a4u and w3a4s also say whether activations have levels below
     /// 0, which else the graph and the data say [default: 8]
     #[arg(long, short, value_name = "BITS", help_heading = "Quantization", allow_hyphen_values = true)]

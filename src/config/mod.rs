@@ -8,6 +8,7 @@ mod choices;
 mod deployment;
 pub mod file;
 mod flags;
+mod inputs;
 mod layers;
 mod plan;
 mod settings;
@@ -21,7 +22,8 @@ pub use choices::{
 };
 pub use deployment::Deployment;
 pub use file::OutputRule;
-pub use flags::{DataFlags, EngineFlags, Flags, MessageFlags, QuantizeFlags};
+pub use flags::{DataFlags, EngineFlags, Flags, MessageFlags, QuantizeFlags, ShapeFlags};
+pub use inputs::{Extent, Extents, InputWishes};
 pub use layers::{LayerRule, LayerRules};
 pub use plan::{DEPLOY_FILES, EnginePlan, Labels, Length, Loss, Outputs, Plan, StepOutput};
 pub use settings::{Quantization, Settings, check_model, data_spec};

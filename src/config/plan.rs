@@ -13,6 +13,7 @@ use super::choices::{BatchNorm, EngineChoice, Gradients, Init, LossChoice, Oscil
 use super::deployment::Deployment;
 use super::file::{File, OutputRule};
 use super::flags::Flags;
+use super::inputs::InputWishes;
 use super::layers::LayerRules;
 use super::settings::{Quantization, Settings, check_model};
 use super::size::Size;
@@ -55,6 +56,8 @@ pub struct Plan {
     pub init: Init,
     /// Rules for single layers.
     pub layers: LayerRules,
+    /// What is settled about the model's inputs.
+    pub inputs: InputWishes,
     /// What is minimised; see [`Plan::loss`].
     pub loss_choice: LossChoice,
     /// How outputs are trained, by name.
@@ -183,6 +186,7 @@ impl Plan {
             bits,
             deployment,
             layers,
+            inputs,
             ..
         } = settings.quantization(&flags.quantize)?;
         let length = length(flags, &settings)?;
@@ -206,6 +210,7 @@ impl Plan {
             deployment,
             init: init(flags, &settings, length),
             layers,
+            inputs,
             loss_choice: flags.loss.or(train.loss).unwrap_or_default(),
             output_rules: output,
             length,
@@ -268,6 +273,7 @@ impl Plan {
             bits: self.bits,
             deployment: self.deployment.clone(),
             layers: self.layers.clone(),
+            inputs: self.inputs.clone(),
         }
     }
 

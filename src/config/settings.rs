@@ -9,6 +9,7 @@ use super::choices::{BatchNorm, LossChoice};
 use super::deployment::Deployment;
 use super::file::{self, AugmentTable, DataTable, File, Location};
 use super::flags::{DataFlags, EngineFlags, QuantizeFlags};
+use super::inputs::InputWishes;
 use super::layers::LayerRules;
 use super::plan::{DEFAULT_BATCH, EnginePlan};
 use crate::data::{Augment, Mirror, Source, Spec};
@@ -47,6 +48,8 @@ pub struct Quantization {
     pub deployment: Deployment,
     /// Rules for single layers.
     pub layers: LayerRules,
+    /// What is settled about the model's inputs.
+    pub inputs: InputWishes,
 }
 
 /// `lsqc.toml`, and where it lies.
@@ -119,6 +122,7 @@ impl Settings {
             bits,
             deployment: Deployment::new(flags, quantize, bits)?,
             layers: quantize.layers.clone(),
+            inputs: InputWishes::new(&flags.shapes, &self.file.model),
         })
     }
 

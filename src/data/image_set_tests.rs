@@ -7,13 +7,14 @@ use image::{Rgb, RgbImage};
 use super::*;
 use crate::data::image_folder::Found;
 use crate::data::source::Part;
-use crate::data::{Augment, Augmented, Dataset, Mirror, Size, Store};
+use crate::data::{Augment, Augmented, BatchAxis, Dataset, Mirror, Size, Store};
 
 fn input(sample_shape: &[Option<usize>]) -> ModelInput {
     ModelInput {
         name: "x".to_owned(),
         dtype: DType::F32,
         sample_shape: sample_shape.to_vec(),
+        batch: BatchAxis::Any,
     }
 }
 

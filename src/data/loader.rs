@@ -122,11 +122,17 @@ impl EvalBatches {
     pub fn new(dataset: Arc<dyn Dataset>, batch: usize, limit: Option<usize>) -> EvalBatches {
         let end = limit.unwrap_or(usize::MAX).min(dataset.len());
         EvalBatches {
+            batch: dataset.largest_batch().unwrap_or(usize::MAX).min(batch).max(1),
             dataset,
-            batch: batch.max(1),
             next: 0,
             end,
         }
+    }
+
+    /// The samples of every batch but perhaps the last.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.batch.min(self.end)
     }
 
     /// The number of samples that it gives in all.

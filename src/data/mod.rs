@@ -46,8 +46,22 @@ pub struct ModelInput {
     pub name: String,
     /// Its element type.
     pub dtype: DType,
-    /// The extents of one sample, that is without the batch axis; `None` where symbolic.
+    /// The extents of one sample, that is without the batch axis if there is one; `None` where symbolic.
     pub sample_shape: Vec<Option<usize>>,
+    /// What its first axis is.
+    pub batch: BatchAxis,
+}
+
+/// The axis of an input along which samples stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BatchAxis {
+    /// The first, for any number of samples.
+    #[default]
+    Any,
+    /// The first, for one sample at a time.
+    One,
+    /// There is none: the whole input is one sample, and samples go through one at a time.
+    Missing,
 }
 
 /// Which augmentation draws belong to a batch: the same seed, epoch and sample always give the same picture.
@@ -79,6 +93,9 @@ impl Batch {
     /// # Errors
     /// If the batch is empty.
     pub fn padded(mut self, size: usize) -> Result<Batch> {
+        if self.samples.len() == size {
+            return Ok(self);
+        }
         for tensor in self.inputs.values_mut().chain(self.labels.as_mut()) {
             *tensor = repeat_last(tensor, size)?;
         }
@@ -120,6 +137,11 @@ pub trait Dataset: Send + Sync {
 
     /// The labels of all samples.
     fn labels(&self) -> Option<Vec<i64>>;
+
+    /// The most samples that a batch may have, where the model takes only so many.
+    fn largest_batch(&self) -> Option<usize> {
+        None
+    }
 
     /// The samples with these indices, in this order, preprocessed, and augmented if asked.
     ///

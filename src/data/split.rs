@@ -27,6 +27,10 @@ impl Dataset for Subset {
         self.samples.iter().map(|&sample| all.get(sample).copied()).collect()
     }
 
+    fn largest_batch(&self) -> Option<usize> {
+        self.base.largest_batch()
+    }
+
     fn batch(&self, samples: &[usize], augmented: Option<Augmented<'_>>) -> Result<Batch> {
         let Some(inner) = samples
             .iter()

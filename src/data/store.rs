@@ -14,7 +14,7 @@ use super::check::{check_finite, fit_shape, read_labels};
 use super::image_set::{self, Images};
 use super::preprocess::{Preprocess, Transform};
 use super::source::{FORMS, Part, Reader};
-use super::{Augmented, Batch, Dataset, ModelInput, idx, npz};
+use super::{Augmented, Batch, BatchAxis, Dataset, ModelInput, idx, npz};
 use crate::engine::Tensors;
 use crate::failure::{Classify, Failure};
 
@@ -38,6 +38,7 @@ struct Column {
     raw: Images,
     /// The shape of one sample as the model takes it.
     sample_shape: Vec<usize>,
+    batch: BatchAxis,
     /// For float inputs.
     transform: Option<Transform>,
     /// For float images.
@@ -111,6 +112,10 @@ impl Dataset for Store {
         self.labels.clone()
     }
 
+    fn largest_batch(&self) -> Option<usize> {
+        largest_batch(self.columns.iter().map(|column| column.batch))
+    }
+
     fn batch(&self, samples: &[usize], augmented: Option<Augmented<'_>>) -> Result<Batch> {
         let out_of_range = || anyhow!("a sample index is out of range of {} samples", self.len);
         let mut inputs = Tensors::new();
@@ -170,15 +175,14 @@ impl Column {
             dtype: input.dtype,
             raw,
             sample_shape,
+            batch: input.batch,
             transform,
             image,
         })
     }
 
     fn batch(&self, samples: &[usize], augmented: Option<Augmented<'_>>) -> Result<Tensor> {
-        let shape: Vec<usize> = std::iter::once(samples.len())
-            .chain(self.sample_shape.iter().copied())
-            .collect();
+        let shape = batch_shape(self.batch, samples.len(), &self.sample_shape)?;
         let Some(transform) = &self.transform else {
             let mut values = Vec::new();
             for raw in self.raw(samples)? {
@@ -335,6 +339,24 @@ fn by_field(file: String, mut arrays: BTreeMap<String, Tensor>, reader: &mut Rea
         by_input,
         labels,
     })
+}
+
+/// The most samples in a batch, for inputs with these axes.
+pub(super) fn largest_batch(mut axes: impl Iterator<Item = BatchAxis>) -> Option<usize> {
+    axes.any(|axis| axis != BatchAxis::Any).then_some(1)
+}
+
+/// The shape of an input for a batch of `samples`.
+///
+/// # Errors
+/// If it takes one at a time, and these are more.
+pub(super) fn batch_shape(axis: BatchAxis, samples: usize, sample_shape: &[usize]) -> Result<Vec<usize>> {
+    anyhow::ensure!(
+        axis == BatchAxis::Any || samples == 1,
+        "the model takes one sample at a time, not {samples}"
+    );
+    let batch = (axis != BatchAxis::Missing).then_some(samples);
+    Ok(batch.into_iter().chain(sample_shape.iter().copied()).collect())
 }
 
 /// A tensor of one of the IEEE types.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use lsqc_passes::ir::Tensor;
 
 use super::draw::{Draw, Purpose};
-use super::store::float_tensor;
+use super::store::{batch_shape, float_tensor, largest_batch};
 use super::{Augmented, Batch, Dataset, ModelInput};
 use crate::engine::Tensors;
 use crate::failure::Failure;
@@ -33,7 +33,9 @@ impl Synthetic {
                 input.name
             );
             Failure::bad_input(message)
-                .help("give data with --data, or in lsqc.toml beside the model")
+                .help(
+                    "give data with --data, or in lsqc.toml beside the model; or settle the input: --shape, --axis, --fix-input",
+                )
                 .into()
         };
         let mut known = Vec::new();
@@ -64,6 +66,10 @@ impl Dataset for Synthetic {
         None
     }
 
+    fn largest_batch(&self) -> Option<usize> {
+        largest_batch(self.inputs.iter().map(|(input, _)| input.batch))
+    }
+
     /// Noise is not augmented: it has no left and right.
     fn batch(&self, samples: &[usize], _: Option<Augmented<'_>>) -> Result<Batch> {
         anyhow::ensure!(
@@ -81,7 +87,7 @@ impl Dataset for Synthetic {
                 #[allow(clippy::cast_possible_truncation)]
                 values.extend(noise.take(width).map(|value| value as f32));
             }
-            let shape: Vec<usize> = std::iter::once(samples.len()).chain(sample_shape.iter().copied()).collect();
+            let shape = batch_shape(input.batch, samples.len(), sample_shape)?;
             let tensor: Tensor = float_tensor(input.dtype, &shape, values)?;
             tensors.insert(input.name.clone(), tensor);
         }
@@ -104,6 +110,7 @@ pub(super) mod tests {
             name: "x".to_owned(),
             dtype: DType::F32,
             sample_shape: sample_shape.to_vec(),
+            batch: super::super::BatchAxis::Any,
         }
     }
 

@@ -3,6 +3,7 @@
 //! `quantize`, `inspect` and `bench` all come this way, so that what one shows or times is what another does. Refused are patterns of
 //! lsqc.toml that no layer matches, weights that are not finite, and operator sets that lsqc does not know.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,9 +13,10 @@ use lsqc_passes::lower::{Form, most_weight_bits};
 use lsqc_passes::onnx::check_opset;
 use lsqc_passes::pass::PassCx;
 use lsqc_passes::pipelines;
-use lsqc_passes::quantize::{self, QuantizePlan, SET_STEPS, Sites, StepInit};
+use lsqc_passes::quantize::{self, QuantizePlan, SET_STEPS, Sites, StepInit, Untrained};
 use lsqc_passes::target::{self, Sums};
 
+use super::{batch, inputs};
 use crate::calibrate::Calibration;
 use crate::compiler::Compiler;
 use crate::config::{Granularity, Init, Placement, Quantization, Signedness};
@@ -40,28 +42,31 @@ pub struct Front {
 /// Bad input for the model; usage for patterns that match nothing.
 pub fn read(asked: &Quantization, compiler: &mut Compiler) -> Result<Front> {
     let ModelFile { model, warnings, bytes } = model_file::read(&asked.model)?;
-    plain(asked, model, compiler).map(|float| Front {
+    let warnings = warnings.iter().map(ToString::to_string);
+    plain(asked, model, compiler).map(|(float, settled)| Front {
         float,
-        warnings: warnings.iter().map(ToString::to_string).collect(),
+        warnings: warnings.chain(settled).collect(),
         input: FileDigest::of(&asked.model, &bytes),
     })
 }
 
-/// Brings a model that was read into plain form.
+/// Brings a model that was read into plain form; gives what the user should know of its inputs, too.
 ///
 /// # Errors
 /// As [`read`].
-pub fn plain(asked: &Quantization, model: Model, compiler: &mut Compiler) -> Result<Model> {
+pub fn plain(asked: &Quantization, model: Model, compiler: &mut Compiler) -> Result<(Model, Option<String>)> {
     check_opset(&model).map_err(|error| {
         let help = error.help();
         Failure::bad_input(format!("{}: {error}", asked.model.display())).help(help)
     })?;
     let mut float = model;
+    inputs::settle(&mut float, &asked.inputs)?;
+    let settled = batch::settle(&mut float);
     compiler.run(pipelines::SIMPLIFY, &mut float, |_| (), |_| ())?;
     check_runtime(asked, &float)?;
     check_globs(asked, &float)?;
     check_weights(asked, &float)?;
-    Ok(float)
+    Ok((float, settled))
 }
 
 /// Makes every γ of `float` positive, and gives the network with quantizers, their steps still unset.
@@ -69,9 +74,22 @@ pub fn plain(asked: &Quantization, model: Model, compiler: &mut Compiler) -> Res
 /// # Errors
 /// Bad input, if there is nothing to quantize; usage, if weights alone are asked for and no layer has them.
 pub fn place(asked: &Quantization, compiler: &mut Compiler, float: &mut Model) -> Result<(Model, Sites)> {
+    place_with(asked, &BTreeSet::new(), compiler, float)
+}
+
+/// As [`place`]; the `untrained` layers, which no gradient reaches, take 8 bits where no rule of the user says otherwise.
+///
+/// # Errors
+/// As [`place`].
+pub fn place_with(
+    asked: &Quantization,
+    untrained: &BTreeSet<String>,
+    compiler: &mut Compiler,
+    float: &mut Model,
+) -> Result<(Model, Sites)> {
     compiler.run(&[&quantize::FLIP_GAMMAS], float, |_| (), |_| ())?;
     let mut initial = float.clone();
-    let plan = quantize_plan(asked);
+    let plan = quantize_plan(asked, untrained);
     if let Some(plan) = &plan.weight_only {
         weight_only::check(asked, &initial.graph, plan)?;
     }
@@ -90,9 +108,11 @@ pub fn place(asked: &Quantization, compiler: &mut Compiler, float: &mut Model) -
 /// If a step is missing.
 pub fn set_steps(compiler: &mut Compiler, initial: &mut Model, calibration: &Calibration, init: StepInit) -> Result<()> {
     let steps = calibration.steps.clone();
+    let untrained = Untrained(calibration.untrained.clone());
     let set = |cx: &mut PassCx| {
         cx.set(steps);
         cx.set(init);
+        cx.set(untrained);
     };
     compiler.run(&[&SET_STEPS], initial, set, |_| ())
 }
@@ -117,7 +137,7 @@ pub fn form(asked: &Quantization) -> Form {
     }
 }
 
-fn quantize_plan(asked: &Quantization) -> QuantizePlan {
+fn quantize_plan(asked: &Quantization, untrained: &BTreeSet<String>) -> QuantizePlan {
     let bits = |bits: crate::config::Bits| quantize::Bits {
         weight: bits.weights().into(),
         // Where they stay in floats nobody looks at it.
@@ -129,6 +149,12 @@ fn quantize_plan(asked: &Quantization) -> QuantizePlan {
     };
     let deployment = &asked.deployment;
     let rules = asked.layers.clone();
+    let untrained = untrained.clone();
+    let eight = quantize::Bits {
+        weight: quantize::EDGE_BITS,
+        activation: quantize::EDGE_BITS,
+        sign: None,
+    };
     let form = form(asked);
     let weight_only = weight_only::plan(asked);
     QuantizePlan {
@@ -148,11 +174,10 @@ fn quantize_plan(asked: &Quantization) -> QuantizePlan {
             Sums::Wide => None,
             Sums::SixteenBit => Some(Arc::new(move |input| most_weight_bits(form, input))),
         },
-        rule: Arc::new(move |name| {
-            Some(match rules.for_layer(name)? {
-                crate::config::LayerRule::Bits(asked) => quantize::LayerRule::Quantize(bits(asked)),
-                crate::config::LayerRule::Float => quantize::LayerRule::Float,
-            })
+        rule: Arc::new(move |name| match rules.for_layer(name) {
+            Some(crate::config::LayerRule::Bits(asked)) => Some(quantize::LayerRule::Quantize(bits(asked))),
+            Some(crate::config::LayerRule::Float) => Some(quantize::LayerRule::Float),
+            None => untrained.contains(name).then_some(quantize::LayerRule::Quantize(eight)),
         }),
         weight_only,
     }

@@ -1,15 +1,17 @@
 //! One run of `quantize`, from the plan to the files: the order of the stages, and nothing else.
 
+pub mod batch;
 mod front;
+mod inputs;
 mod proof;
 pub mod step;
 mod weight_only;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Result;
-use lsqc_passes::ir::{DType, Dim, Model};
+use lsqc_passes::ir::Model;
 use lsqc_passes::lower::{BlockSites, LevelSites};
 use lsqc_passes::pipelines;
 use lsqc_passes::quantize::Sites;
@@ -18,16 +20,16 @@ use lsqc_passes::simplify::{TargetOpset, UPGRADE_OPSET};
 use crate::calibrate::{self, Calibration, Start};
 use crate::compiler::{Compiler, load};
 use crate::config::{BatchNorm, Loss, Plan, Size};
-use crate::data::{self, Data, ModelInput, Origin, TrainBatches, TrainOptions};
+use crate::data::{self, Data, Origin, TrainBatches, TrainOptions};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Selected, Tensors};
-use crate::failure::Failure;
 use crate::metric::{self, Compared, Measured};
 use crate::shapes;
 use crate::terminal::Terminal;
 use crate::tune::{self, Oscillation, StepGraph, TrainPlan};
 use crate::verify::{Pair, Proof};
 use crate::verify_blocks::BlockProof;
-pub use front::{Front, form, place, plain, read, set_steps, step_init};
+pub use batch::model_inputs;
+pub use front::{Front, form, place, place_with, plain, read, set_steps, step_init};
 use step::{Step, StepWish, step};
 
 /// Which of the float, fake-quantized and lowered network are compared, the reference first.
@@ -89,6 +91,8 @@ pub struct Outcome {
     pub proof: Proof,
     /// The proof by weights and results, where weights alone are quantized.
     pub block_proof: Option<BlockProof>,
+    /// The batch that the file has, where the exporter fixed it and the run opened it.
+    pub fixed_batch: Option<usize>,
     /// The lowered network's levels.
     pub levels: LevelSites,
     /// How long each stage took.
@@ -105,23 +109,6 @@ pub struct Prepared {
     pub engine: Selected,
     /// Threads; 0: the engine's choice.
     pub threads: usize,
-}
-
-/// The inputs that a caller feeds, as data must fill them.
-#[must_use]
-pub fn model_inputs(model: &Model) -> Vec<ModelInput> {
-    let graph = &model.graph;
-    let fed = graph.inputs().iter().filter(|&&input| graph[input].initial().is_none());
-    fed.map(|&input| {
-        let ty = graph[input].ty.as_ref();
-        let shape = ty.and_then(|ty| ty.shape.clone()).unwrap_or_default();
-        ModelInput {
-            name: graph[input].name().to_owned(),
-            dtype: ty.map_or(DType::F32, |ty| ty.dtype),
-            sample_shape: shape.iter().skip(1).map(Dim::known).collect(),
-        }
-    })
-    .collect()
 }
 
 /// The number of classes, where an output is `[N, classes]`.
@@ -168,14 +155,27 @@ pub fn quantize(
     };
     tune::check_outputs(&plan.output_rules, &float)?;
     let mut clock = Clock::default();
-    let data = clock.stage("data", || {
-        data::open(&plan.data, &model_inputs(&float), classes(&float), plan.seed)
+    let open = |model: &Model| data::open(&plan.data, &model_inputs(model), classes(model), plan.seed);
+    let (data, fixed_batch, settled) = clock.stage("data", || match batch::freed(&float, compiler) {
+        Err(None) => Ok((open(&float)?, None, None)),
+        Err(Some(why)) => batch::kept(&float, &why).and_then(|warning| Ok((open(&float)?, None, warning))),
+        Ok(freed) => {
+            let data = open(&freed.model)?;
+            match batch::check(&float, &freed, &data.train, engine, &options) {
+                Ok(()) => {
+                    let warning = batch::opened(&float);
+                    float = freed.model;
+                    Ok((data, Some(freed.extent), warning))
+                }
+                Err(why) => batch::kept(&float, &format!("{why:#}")).and_then(|warning| Ok((open(&float)?, None, warning))),
+            }
+        }
     })?;
     let mut warnings = data.warnings.clone();
+    warnings.extend(settled);
     for warning in &warnings {
         terminal.warn(warning);
     }
-    refuse_fixed_batch(&float)?;
     shapes::complete(&mut float, &data.train, engine, &options)?;
 
     let scored = metric::scored_output(&float).map(|(place, _)| place);
@@ -190,13 +190,10 @@ pub fn quantize(
     let asked = plan.quantization();
     let form = form(&asked);
     let init = step_init(plan.init);
-    let (mut initial, sites) = place(&asked, compiler, &mut float)?;
+    let (mut initial, mut sites) = place(&asked, compiler, &mut float)?;
     weight_only::check_engine(&asked, &sites.blocks, judge)?;
-    let start = Start {
-        init,
-        widest_unsigned: plan.deployment.target.widest_unsigned,
-    };
-    let bn = if data.origin == Origin::Synthetic {
+    let most = data.train.largest_batch().unwrap_or(usize::MAX);
+    let bn = if data.origin == Origin::Synthetic || most == 1 {
         BatchNorm::Frozen
     } else {
         plan.bn
@@ -209,6 +206,7 @@ pub fn quantize(
     })?;
     let wanted = StepWish {
         data: &data.train,
+        batch: plan.batch.min(most),
         bn,
         loss,
         outputs: tune::losses_of(&outputs),
@@ -217,8 +215,28 @@ pub fn quantize(
         dialect: tune::dialect(engine),
     };
     if let Some(limit) = plan.memory.filter(|_| step::is_wanted(plan)) {
-        step::check_memory(&wanted, plan.batch, limit, compiler, (&initial, &float, &sites))?;
+        step::check_memory(&wanted, wanted.batch, limit, compiler, (&initial, &float, &sites))?;
     }
+    let unreached = if plan.length.is_zero() {
+        BTreeSet::new()
+    } else {
+        tune::unreached(compiler, &initial, &float, &sites, &wanted.plan(1)?)?
+    };
+    if !unreached.is_empty() {
+        (initial, sites) = place_with(&asked, &unreached, compiler, &mut float)?;
+        let warning = untrained(&sites, &unreached, &compiler.notes);
+        terminal.warn(&warning);
+        warnings.push(warning);
+    }
+    let of_unreached = sites.layers.iter().filter(|layer| unreached.contains(&layer.name));
+    let quantizers = of_unreached
+        .flat_map(|layer| [layer.weight.clone(), layer.input.clone()])
+        .collect();
+    let start = Start {
+        init,
+        widest_unsigned: plan.deployment.target.widest_unsigned,
+        untrained: &quantizers,
+    };
     let calibration = clock.stage("calibration", || {
         calibrate::calibrate(&float, &sites, &data.train, engine, &options, start, terminal)
     })?;
@@ -361,6 +379,7 @@ pub fn quantize(
         measured,
         proof,
         block_proof,
+        fixed_batch,
         levels,
         timing: clock.0,
         warnings,
@@ -368,17 +387,34 @@ pub fn quantize(
     Ok((outcome, emitted))
 }
 
-/// Refuses a model whose batch is fixed: calibration, training and the proof feed batches of their own sizes.
-///
-/// # Errors
-/// Bad input.
-pub fn refuse_fixed_batch(model: &Model) -> Result<()> {
-    let Some((name, extent)) = fixed_batch(model) else {
-        return Ok(());
+/// What the user should know of layers that no gradient reaches.
+fn untrained(sites: &Sites, unreached: &BTreeSet<String>, notes: &[lsqc_passes::pass::Note]) -> String {
+    /// Names that are shown.
+    const SHOWN: usize = 8;
+    let names: Vec<&str> = sites
+        .layers
+        .iter()
+        .map(|layer| layer.name.as_str())
+        .filter(|&name| unreached.contains(name))
+        .collect();
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    let stops = notes
+        .iter()
+        .filter(|note| note.pass == "differentiate" && note.reason.starts_with("gradients stop"));
+    let mut stops: Vec<String> = stops.map(|note| format!("'{}': {}", note.node, note.reason)).collect();
+    stops.truncate(SHOWN);
+    let why = if stops.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", stops.join("; "))
     };
-    Err(Failure::bad_input(format!("input '{name}' has a fixed batch of {extent}"))
-        .help("export the model with a dynamic batch axis")
-        .into())
+    let shown = names.get(..SHOWN).unwrap_or(&names).join(", ");
+    format!(
+        "no gradient reaches {} of {} layers{why}: they are not trained, but calibrated, with 8 bits where no rule for them says otherwise: \
+         {shown}{more}",
+        names.len(),
+        sites.layers.len()
+    )
 }
 
 /// The first input that is fed and whose batch is a number, with that number.

@@ -20,6 +20,8 @@ use crate::tune::{self, BnMode, Gradients, StepGraph, StepPlan};
 pub struct StepWish<'a> {
     /// What it is fed with.
     pub data: &'a Arc<dyn Dataset>,
+    /// Samples in a batch.
+    pub batch: usize,
     /// BatchNormalization in training.
     pub bn: BatchNorm,
     /// What is minimised.
@@ -132,7 +134,7 @@ pub(super) fn step(
     networks: Networks,
     warnings: &mut Vec<String>,
 ) -> Result<Step> {
-    let mut batch = plan.batch;
+    let mut batch = wish.batch;
     if !is_wanted(plan) {
         return Ok(Step {
             batch,
@@ -192,7 +194,11 @@ pub(super) fn step(
 /// The shape of each input in a training batch, from one sample of the data.
 fn step_shapes(data: &Arc<dyn Dataset>, batch: usize) -> Result<BTreeMap<String, Vec<usize>>> {
     let one = data.batch(&[0], None)?;
-    let shape = |tensor: &Tensor| std::iter::once(batch).chain(tensor.shape().iter().skip(1).copied()).collect();
+    let shape = |tensor: &Tensor| match batch {
+        // Some inputs have no axis for it.
+        1 => tensor.shape().to_vec(),
+        _ => std::iter::once(batch).chain(tensor.shape().iter().skip(1).copied()).collect(),
+    };
     Ok(one
         .inputs
         .iter()

@@ -1,6 +1,6 @@
 //! Makes the step graph: from a quantized model to one plain ONNX graph that takes one training step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use lsqc_passes::analyze::{InputShapes, fold_of};
@@ -168,6 +168,49 @@ pub fn assemble(
         bindings,
         floors,
     })
+}
+
+/// The quantized layers whose weight no gradient of the loss reaches, by name. The steps of quantizers need not be set.
+///
+/// # Errors
+/// As [`assemble`].
+pub fn unreached(
+    compiler: &mut Compiler,
+    quantized: &Model,
+    teacher: &Model,
+    sites: &Sites,
+    plan: &StepPlan,
+) -> Result<BTreeSet<String>> {
+    let shapes = InputShapes(plan.shapes.clone());
+    let (mut model, mut teacher) = (quantized.clone(), teacher.clone());
+    fix(compiler, &mut model, &shapes)?;
+    fix(compiler, &mut teacher, &shapes)?;
+    let stored: BTreeMap<&str, String> = sites
+        .layers
+        .iter()
+        .filter_map(|layer| {
+            let (_, quantizer) = model.graph.producer(model.graph.find(&layer.weight)?)?;
+            Some((layer.name.as_str(), model.graph[quantizer.input(0)?].name().to_owned()))
+        })
+        .collect();
+    let loss = LossPlan {
+        loss: plan.loss,
+        teacher: Some(teacher),
+        outputs: plan.outputs.clone(),
+    };
+    // Its notes are those of the step graph, which follows.
+    compiler.run(pipelines::GRADIENTS, &mut model, |cx| cx.set(loss), |_| ())?;
+    let graph = &model.graph;
+    let reached: BTreeSet<&str> = graph
+        .outputs()
+        .iter()
+        .filter_map(|&output| match graph[output].role {
+            Role::Gradient(of) => Some(graph[of].name()),
+            _ => None,
+        })
+        .collect();
+    let apart = stored.into_iter().filter(|(_, weight)| !reached.contains(weight.as_str()));
+    Ok(apart.map(|(layer, _)| layer.to_owned()).collect())
 }
 
 fn fix(compiler: &mut Compiler, model: &mut Model, shapes: &InputShapes) -> Result<()> {

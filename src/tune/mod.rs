@@ -16,7 +16,7 @@ use crate::data::Dataset;
 use crate::engine::{Engine, LoadOptions};
 use crate::terminal::Terminal;
 
-pub use assemble::{BnMode, Gradients, StepGraph, StepPlan, assemble};
+pub use assemble::{BnMode, Gradients, StepGraph, StepPlan, assemble, unreached};
 pub use dialect::dialect;
 pub use emit::emit;
 pub use normalize::reestimate;

@@ -5,6 +5,7 @@ mod infer_types;
 mod patterns;
 mod product;
 mod sign;
+mod stored_levels;
 mod weighted;
 
 pub use fix_shapes::{FIX_SHAPES, InputShapes};
@@ -12,4 +13,5 @@ pub use infer_types::{INFER_TYPES, Inferred, infer};
 pub use patterns::{Pattern, patterns};
 pub use product::product;
 pub use sign::surely_non_negative;
-pub use weighted::{Fold, Weighted, fold_of, scale_slices, stored, weighted};
+pub use stored_levels::{is_cast_of_levels, is_quantizing_op, quantized_weight};
+pub use weighted::{Fold, QUANTIZED_ALREADY, Weighted, fold_of, scale_slices, stored, weighted};

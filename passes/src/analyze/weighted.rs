@@ -1,7 +1,11 @@
 //! Weighted ops: where their weights, biases and output channels are, and which BatchNormalization folds into them exactly.
 
+use super::quantized_weight;
 use crate::ir::{Def, Graph, NodeId, Tensor, ValueId};
 use crate::ops::{self, Quant};
+
+/// Why a layer is left as it is whose weight another tool has quantized.
+pub const QUANTIZED_ALREADY: &str = "its weight is quantized already, and is not quantized twice";
 
 /// A matrix multiply with a constant (or trained) weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,9 @@ pub fn weighted(graph: &Graph, id: NodeId) -> Result<Weighted, Option<&'static s
     };
     let weight = stored(graph, operand);
     let Some(tensor) = graph[weight].initial() else {
+        if quantized_weight(graph, operand) {
+            return Err(Some(QUANTIZED_ALREADY));
+        }
         return Err(Some("its weight is no constant"));
     };
     if graph[x].initial().is_some() {

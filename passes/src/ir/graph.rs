@@ -380,6 +380,17 @@ impl Graph {
         }
     }
 
+    /// Lets this graph capture what `to` has in the place of what it captures: for a graph that moves into another one.
+    pub fn map_captured(&mut self, to: &HashMap<ValueId, ValueId>) {
+        for value in self.values.iter_mut().flatten() {
+            if let Def::Captured(outer) = &mut value.def
+                && let Some(new) = to.get(outer)
+            {
+                *outer = *new;
+            }
+        }
+    }
+
     fn recapture(&mut self, old: ValueId, new: ValueId) {
         for value in self.values.iter_mut().flatten() {
             if let Def::Captured(outer) = &mut value.def

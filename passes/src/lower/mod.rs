@@ -27,7 +27,7 @@ pub use separate_weights::SEPARATE_WEIGHTS;
 pub use snap_biases::{SNAP_BIASES, accumulator_grid};
 pub use unpack_blocks::UNPACK_BLOCKS;
 pub use unpack_weights::UNPACK_WEIGHTS;
-pub use widen_to_double::WIDEN_TO_DOUBLE;
+pub use widen_to_double::{WIDEN_TO_DOUBLE, Widening};
 
 use crate::ir::{Graph, Node, NodeId, Tensor, ValueId};
 use crate::ops::{Quant, Quantizer};

@@ -1,7 +1,9 @@
 //! Lets a float graph compute in double precision: the referee between two single-precision computations that round differently.
 //!
 //! Every float constant, input and Cast becomes double. A Gemm becomes MatMul and Add, because the embedded engine has no Gemm in doubles.
-//! It refuses graphs with ops outside the default domain.
+//! An engine has fewer ops in doubles than in singles; with [`Widening::Sums`] only what adds up and moves values is widened, where single
+//! precision loses most, and every other op takes and gives singles between two Casts.
+//! It refuses graphs with ops outside the default domain, and nodes with subgraphs where they would stand between Casts.
 
 use crate::ir::{Attr, Attribute, DType, Def, Graph, Literal, Model, NodeId, Op, Tensor, ValueId};
 use crate::pass::{Changed, Pass, PassCx, PassError};
@@ -15,7 +17,46 @@ pub static WIDEN_TO_DOUBLE: Pass = Pass {
     run,
 };
 
-fn run(model: &mut Model, _: &mut PassCx) -> Result<Changed, PassError> {
+/// How much is widened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Widening {
+    /// Every op.
+    #[default]
+    Whole,
+    /// Sums, products and moves alone.
+    Sums,
+}
+
+/// What [`Widening::Sums`] computes in doubles: the arithmetic of layers, and ops that compute nothing.
+const SUMS: &[&str] = &[
+    "Add",
+    "AveragePool",
+    "Cast",
+    "Clip",
+    "Concat",
+    "Constant",
+    "ConstantOfShape",
+    "Conv",
+    "Div",
+    "Flatten",
+    "Gather",
+    "Gemm",
+    "GlobalAveragePool",
+    "Identity",
+    "MatMul",
+    "Mul",
+    "Relu",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Sub",
+    "Transpose",
+    "Unsqueeze",
+];
+
+fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
+    let widening: Widening = cx.get();
     let graph = &mut model.graph;
     let values: Vec<_> = graph.values().map(|(id, _)| id).collect();
     for id in values {
@@ -49,11 +90,78 @@ fn run(model: &mut Model, _: &mut PassCx) -> Result<Changed, PassError> {
         }
     }
     for id in graph.node_list() {
-        if graph[id].op.is("Gemm") {
+        if widening == Widening::Sums && !SUMS.contains(&graph[id].op.name.as_ref()) {
+            keep_single(graph, id).map_err(|why| PassError::at(graph, id, why))?;
+        } else if graph[id].op.is("Gemm") {
             spell_gemm(graph, id).map_err(|why| PassError::at(graph, id, why))?;
         }
     }
     Ok(Changed::Yes)
+}
+
+/// Puts the node between Casts: it takes singles and gives singles, as it did before its values were widened.
+fn keep_single(graph: &mut Graph, id: NodeId) -> Result<(), &'static str> {
+    let node = graph[id].clone();
+    if node.subgraphs().next().is_some() {
+        return Err("has a subgraph, which cannot stay in single precision alone");
+    }
+    let is_wide = |graph: &Graph, value: ValueId| graph[value].ty.as_ref().is_some_and(|ty| ty.dtype == DType::F64);
+    let cast = |to: DType| vec![Attribute::new("to", i64::from(to.code()))];
+    let mut inputs = Vec::with_capacity(node.inputs().len());
+    for &operand in node.inputs() {
+        inputs.push(operand.map(|operand| {
+            if !is_wide(graph, operand) {
+                return operand;
+            }
+            let base = format!("{}/single", graph[operand].name());
+            // A constant stays one: some ops take nothing else.
+            match graph[operand].initial().and_then(Tensor::to_f32) {
+                Some(values) => {
+                    let shape = graph[operand]
+                        .initial()
+                        .map(|tensor| tensor.shape().to_vec())
+                        .unwrap_or_default();
+                    graph.add_constant(&base, Tensor::new(&shape, values))
+                }
+                None => {
+                    let single = graph.insert(Op::onnx("Cast"), &[operand], cast(DType::F32), &base);
+                    graph[single].ty = graph[operand]
+                        .ty
+                        .clone()
+                        .map(|ty| crate::ir::TensorType { dtype: DType::F32, ..ty });
+                    single
+                }
+            }
+        }));
+    }
+    let names: Vec<Option<String>> = node
+        .outputs()
+        .iter()
+        .map(|output| output.map(|output| graph.fresh_name(&format!("{}/single", graph[output].name()))))
+        .collect();
+    let names: Vec<Option<&str>> = names.iter().map(Option::as_deref).collect();
+    let attributes = node.attributes.clone();
+    let made = graph
+        .add_node(node.op.clone(), &inputs, &names, attributes)
+        .map_err(|_| "gives two results of one name")?;
+    let singles = graph[made].outputs().to_vec();
+    for (wide, single) in node.outputs().iter().zip(singles) {
+        let (Some(wide), Some(single)) = (*wide, single) else {
+            continue;
+        };
+        let (ty, base) = (graph[wide].ty.clone(), graph[wide].name().to_owned());
+        if !is_wide(graph, wide) {
+            graph[single].ty = ty;
+            graph.replace(wide, single);
+            continue;
+        }
+        graph[single].ty = ty.clone().map(|ty| crate::ir::TensorType { dtype: DType::F32, ..ty });
+        let back = graph.insert(Op::onnx("Cast"), &[single], cast(DType::F64), &format!("{base}/double"));
+        graph[back].ty = ty;
+        graph.replace(wide, back);
+    }
+    graph.remove_node(id);
+    Ok(())
 }
 
 /// Y = α·A'·B' + β·C in MatMul, Mul and Add.

@@ -42,9 +42,14 @@ fn square_plus(b: &mut Build, v: ValueId, c: f32) -> ValueId {
 }
 
 /// 1/(2√x).
+/// Roots are taken for no less when their slope is computed: far below any activation, and its inverse far below the largest float.
+const LEAST_ROOT: f32 = 1e-12;
+
+/// 1/(2y), but finite at 0: what a root is taken of is mostly a sum of squares, whose own slope is 0 there, and ∞ · 0 would be no number.
 fn sqrt(b: &mut Build, at: &At) -> ValueId {
-    let half = b.scalar(0.5);
-    b.div(half, at.y)
+    let (half, least) = (b.scalar(0.5), b.scalar(LEAST_ROOT));
+    let root = b.binary("Max", at.y, least);
+    b.div(half, root)
 }
 
 fn log(b: &mut Build, at: &At) -> ValueId {

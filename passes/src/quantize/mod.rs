@@ -2,13 +2,14 @@
 
 mod fit;
 mod flip_gammas;
+mod name_others;
 mod place_quantizers;
 mod products;
 mod set_steps;
 pub mod step_size;
 mod weight_only;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ops::QuantRange;
@@ -167,6 +168,10 @@ impl Sites {
         layers.chain(blocks.map(|layer| (layer.name.as_str(), layer.weight.as_str(), layer.bits)))
     }
 }
+
+/// Quantized values that no gradient reaches: their steps start where the error is least, because they stay there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Untrained(pub BTreeSet<String>);
 
 /// A step and a sign for each activation quantizer, by the name of the quantized value; `set-steps` takes it.
 #[derive(Clone, Debug, Default, PartialEq)]

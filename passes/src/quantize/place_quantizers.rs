@@ -15,9 +15,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::name_others::name_others;
 use super::products::{ChosenProduct, choose_products, described, name_patterns};
 use super::{Bits, EDGE_BITS, Granularity, Layer, LayerRule, QuantizePlan, Sign, Site, Sites, weight_only};
-use crate::analyze::{Weighted, product, surely_non_negative, weighted};
+use crate::analyze::{QUANTIZED_ALREADY, Weighted, is_quantizing_op, product, surely_non_negative, weighted};
 use crate::ir::{DType, Graph, Model, Node, NodeId, Op, Tensor, ValueId};
 use crate::ops::{self, Quant, QuantRange, Quantizer};
 use crate::pass::{Changed, Pass, PassCx, PassError};
@@ -43,7 +44,15 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let both: HashSet<NodeId> = edges.0.union(&edges.1).copied().collect();
     let products = choose_products(graph, &plan, &both, cx);
     name_patterns(graph, cx);
-    if layers.is_empty() && products.is_empty() {
+    name_others(graph, cx);
+    let nothing = layers.is_empty() && products.is_empty();
+    if nothing && is_quantized(graph) {
+        return Err(
+            PassError::new("the model is quantized already, and nothing in it is left to quantize")
+                .help("give the float model that it was made from"),
+        );
+    }
+    if nothing {
         return Err(
             PassError::new("there is nothing to quantize: no Conv, Gemm or MatMul with a constant float weight").help(
                 "`lsqc opt MODEL --emit text` shows the ops of the model; layers set to \"float\" in lsqc.toml are left out",
@@ -76,6 +85,13 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     }
     cx.set(sites);
     Ok(Changed::Yes)
+}
+
+/// Has another tool, or lsqc itself, quantized the model or a part of it?
+fn is_quantized(graph: &Graph) -> bool {
+    graph
+        .node_ids()
+        .any(|id| is_quantizing_op(&graph[id].op.name) || weighted(graph, id) == Err(Some(QUANTIZED_ALREADY)))
 }
 
 struct Chosen {

@@ -4,7 +4,7 @@
 //! [`ActivationSteps`]. Quantizers that share a step share the sign too. A weight with a step for each output channel starts each of them from
 //! that channel's values, and so does a block of each; one of zeros takes the step of the whole.
 
-use super::{ActivationSteps, Sign, StepInit, step_size};
+use super::{ActivationSteps, Sign, StepInit, Untrained, step_size};
 use crate::ir::{Graph, Model, NodeId, Tensor};
 use crate::ops::Quantizer;
 use crate::pass::{Changed, Pass, PassCx, PassError};
@@ -21,9 +21,15 @@ pub static SET_STEPS: Pass = Pass {
 fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let measured: ActivationSteps = cx.get();
     let init: StepInit = cx.get();
+    let untrained: Untrained = cx.get();
     let graph = &mut model.graph;
     for id in graph.node_list() {
         if graph[id].op.is_lsqc("FakeQuantize") {
+            let name = graph[id].output(0).map(|y| graph[y].name());
+            let init = match name {
+                Some(name) if untrained.0.contains(name) => StepInit::MinMse,
+                _ => init,
+            };
             set_step(graph, id, &measured, init).map_err(|why| PassError::at(graph, id, why))?;
         }
     }

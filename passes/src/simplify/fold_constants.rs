@@ -2,7 +2,7 @@
 //!
 //! All nodes over constants go to the evaluator in one model, whose outputs are the values that the rest of the graph uses; if that fails
 //! they go one by one, and those that fail stay. Left alone: random ops, nodes with subgraphs, ops outside the default domain (what they
-//! compute is not known), QuantizeLinear and DequantizeLinear (they say how a weight is stored), outputs of the graph, and results that
+//! compute is not known), QuantizeLinear, DequantizeLinear and Casts of integer levels (they say how a weight is stored), outputs of the graph, and results that
 //! would make the model much larger.
 
 use std::collections::HashSet;
@@ -100,7 +100,7 @@ fn deterministic(graph: &Graph, node: &Node) -> bool {
         && node
             .input(2)
             .is_some_and(|mode| graph[mode].constant().and_then(Tensor::to_i64) != Some(vec![0]));
-    let kept = KEPT.contains(&node.op.name.as_ref());
+    let kept = KEPT.contains(&node.op.name.as_ref()) || analyze::is_cast_of_levels(graph, node);
     node.op.in_default_domain() && node.subgraphs().next().is_none() && !kept && !trains
 }
 

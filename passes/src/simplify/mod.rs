@@ -4,7 +4,9 @@
 
 mod fold_constants;
 mod fold_shapes;
+mod free_batch;
 mod freeze_defaults;
+mod inline_branches;
 mod lift_constants;
 mod opset_rules;
 mod remove_dead;
@@ -13,7 +15,9 @@ mod upgrade_opset;
 
 pub use fold_constants::FOLD_CONSTANTS;
 pub use fold_shapes::FOLD_SHAPES;
+pub use free_batch::FREE_BATCH;
 pub use freeze_defaults::FREEZE_DEFAULTS;
+pub use inline_branches::INLINE_BRANCHES;
 pub use lift_constants::LIFT_CONSTANTS;
 pub use remove_dead::REMOVE_DEAD;
 pub use remove_identities::REMOVE_IDENTITIES;

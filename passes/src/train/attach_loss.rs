@@ -181,9 +181,8 @@ fn inline(graph: &mut Graph, teacher: &Graph) -> Result<HashMap<String, Copied>,
         map.insert(id, copy);
     }
     for (_, node) in teacher.nodes() {
-        if node.subgraphs().next().is_some() {
-            return Err(format!("the teacher's node '{}' has subgraphs", node.label(teacher)));
-        }
+        let mut copied = node.clone();
+        copied.subgraphs_mut().for_each(|inner| inner.map_captured(&map));
         let inputs: Vec<Option<ValueId>> = node
             .inputs()
             .iter()
@@ -196,7 +195,7 @@ fn inline(graph: &mut Graph, teacher: &Graph) -> Result<HashMap<String, Copied>,
             .collect();
         let names: Vec<Option<&str>> = names.iter().map(Option::as_deref).collect();
         let copy = graph
-            .add_node(node.op.clone(), &inputs, &names, node.attributes.clone())
+            .add_node(node.op.clone(), &inputs, &names, copied.attributes)
             .map_err(|error| error.to_string())?;
         // A node without a name keeps none: engines refuse two nodes of one name.
         if !node.name.is_empty() {
