@@ -131,9 +131,9 @@ fn the_file_in_other_commands() {
     assert_eq!(eval["schema_version"], 1);
     let seen = json(dir, "inspect out.onnx");
     assert_eq!(seen["quantized_already"]["bits"], "w4");
-    let version = text(&lsqc(dir, "check out.onnx --runtime 1.17"));
+    let version = text(&lsqc(dir, "check out.onnx --target ort --runtime 1.17"));
     assert!(version.ends_with("hold\n"), "{version}");
-    let older = lsqc(dir, "check out.onnx --runtime 1.16");
+    let older = lsqc(dir, "check out.onnx --target ort --runtime 1.16");
     assert_eq!(older.status.code(), Some(3));
 }
 

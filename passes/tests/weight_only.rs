@@ -141,14 +141,24 @@ fn of_whole_blocks_an_extent_is_a_multiple() {
 fn layers_share_the_quantizer_of_a_weight_that_they_see_alike() {
     let text = "g (float[N,16] x) => (a, b, c) <float[16,16] w = normal(seed = 1)>
         { a = MatMul (x, w)  b = Gemm (x, w)  c = Gemm <transB = 1> (x, w) }";
-    let (model, _) = place(plan(4, 16), text);
-    assert_snapshot!(nodes(&model.unwrap()), @r#"
+    let (model, mut cx) = place(plan(4, 16), text);
+    let mut model = model.unwrap();
+    assert_snapshot!(nodes(&model), @r#"
     "w/q4" = lsqc.FakeQuantize <bits = 4, signed = 1, axis = 0, block_size = 16> (w, "w/q4/step")
     a = MatMul (x, "w/q4")
     b = Gemm (x, "w/q4")
     "w/q4_1" = lsqc.FakeQuantize <bits = 4, signed = 1, axis = 1, block_size = 16> (w, "w/q4/step_1")
     c = Gemm <transB = 1> (x, "w/q4_1")
     "#);
+    // What they share lies in the file once.
+    run_on(&[&SET_STEPS], &mut cx, &mut model).unwrap();
+    let (model, sites) = lower(&model, &ORT).unwrap();
+    assert_snapshot!(nodes(&model), @r#"
+    a = com.microsoft.MatMulNBits <K = 16, N = 16, bits = 4, block_size = 16, accuracy_level = 1> (x, "w/blocks", "w/scale")
+    b = com.microsoft.MatMulNBits <K = 16, N = 16, bits = 4, block_size = 16, accuracy_level = 1> (x, "w/blocks", "w/scale")
+    c = com.microsoft.MatMulNBits <K = 16, N = 16, bits = 4, block_size = 16, accuracy_level = 1> (x, "w/blocks_1", "w/scale_1")
+    "#);
+    assert_eq!(sites.len(), 3);
 }
 
 /// [`NET`] with steps, at this many bits in blocks of 16.

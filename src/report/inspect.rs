@@ -435,6 +435,7 @@ impl QuantizedAlready {
     fn write(&self, text: &mut String) -> std::fmt::Result {
         let ops: Vec<String> = self.ops.iter().map(|op| format!("{} {}", op.count, op.op)).collect();
         let by = match (&self.bits, &self.placement, &self.lsqc_version) {
+            (Some(bits), Some(placement), Some(version)) if placement == "none" => format!("by lsqc {version}, {bits}"),
             (Some(bits), Some(placement), Some(version)) => {
                 format!("by lsqc {version}, {bits} with placement {placement}")
             }
