@@ -157,7 +157,7 @@ pub fn prove(
     let mut reference = engine.load(&serialize(&reference(pair.fake, &layers)?, OwnOps::Refuse)?, options)?;
 
     let batches = EvalBatches::new(Arc::clone(data), BATCH, Some(samples));
-    let samples = batches.samples();
+    let (samples, size) = (batches.samples(), batches.size());
     proof.samples = samples;
     let progress = terminal.progress("prove", samples as u64);
     for batch in batches {
@@ -165,7 +165,7 @@ pub fn prove(
         let batch = batch?;
         let real = Real {
             samples: batch.samples.len(),
-            of: BATCH.min(samples),
+            of: size,
         };
         let batch = batch.padded(real.of)?;
         let found = lowered.run(&batch.inputs)?;

@@ -14,7 +14,7 @@ use lsqc_passes::lower::{
 use lsqc_passes::ops::QuantRange;
 use lsqc_passes::pass::{NoEvaluator, PassCx};
 use lsqc_passes::quantize::{ActivationSteps, Bits, Granularity, PLACE_QUANTIZERS, QuantizePlan, SET_STEPS, Sign, Sites};
-use lsqc_passes::target::{ORT, Placement, Requantizing, Storage, Sums, TARGETS, TENSORRT, Version};
+use lsqc_passes::target::{OPENVINO, ORT, Placement, Requantizing, Storage, Sums, TARGETS, TENSORRT, Version};
 
 /// 4-bit weights and 3-bit activations, as TensorRT and OpenVINO have quantizers.
 fn shortcut() -> QuantizePlan {
@@ -366,4 +366,33 @@ fn the_oldest_runtime_has_the_operator_set_and_the_storage() {
     assert_eq!(ORT.oldest(99, Storage::Int8), None);
     assert_eq!(("1.23".parse(), "1.23.2".parse()), (Ok(Version(1, 23)), Ok(Version(1, 23))));
     assert!("1".parse::<Version>().is_err() && "v1.2".parse::<Version>().is_err());
+}
+
+/// OpenVINO computes a product of two activations in integers where zero points are 0: with a sign in int8, seen through moves; a first operand
+/// without one stays uint8. ONNX Runtime takes the form of every other activation.
+#[test]
+fn operands_of_products_have_the_zero_point_that_the_runtime_takes() {
+    let text = "g (float[2,3,4] a, float[2,3,4] b, float[2,3,4] c) => (y) <float s = {0.5}, float t = {0.25}, float u = {0.125}>
+        {
+          aq = lsqc.FakeQuantize <bits = 8, signed = 1> (a, s)
+          bq = lsqc.FakeQuantize <bits = 4, signed = 1> (b, t)
+          bt = Transpose <perm = [0, 2, 1]> (bq)
+          m = MatMul (aq, bt)
+          p = Softmax (m)
+          pq = lsqc.FakeQuantize <bits = 8, signed = 0> (p, u)
+          cq = lsqc.FakeQuantize <bits = 7, signed = 0> (c, t)
+          y = MatMul (pq, cq)
+        }";
+    let zero_points = |target| {
+        let mut cx = PassCx::new(&NoEvaluator);
+        cx.set(Form::of(target));
+        let model = run_in(&[&INFER_TYPES, &LOWER_QDQ], &mut cx, text).unwrap();
+        ["aq", "bq", "pq", "cq"].map(|name| {
+            let zero = model.graph.find(&format!("{name}/zero_point")).unwrap();
+            let zero = model.graph[zero].constant().unwrap();
+            format!("{} {}", zero.dtype(), elements(&model, &format!("{name}/zero_point"))[0])
+        })
+    };
+    assert_eq!(zero_points(&OPENVINO), ["int8 0", "int8 0", "uint8 0", "int8 0"]);
+    assert_eq!(zero_points(&ORT), ["uint8 128", "uint8 128", "uint8 0", "uint8 0"]);
 }

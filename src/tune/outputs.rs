@@ -129,7 +129,7 @@ pub fn choose(
         .map(|&output| Seen::of(head(graph, output), output, graph))
         .collect();
     let batches = EvalBatches::new(Arc::clone(data), BATCH, Some(SAMPLES));
-    let size = BATCH.min(batches.samples());
+    let size = batches.size();
     let mut session = load(engine, float, options)?;
     for batch in batches {
         interrupt::check()?;
