@@ -33,7 +33,6 @@ from accuracy_table import Problem  # noqa: E402
 STEPS, BATCH, PROOF = 20, 2, 1
 RATE = "1e-4"
 """Low: with so few samples a step of the default size overshoots."""
-BITS = (8, 4)
 REFUSED = (0, 4)
 """A good file, or a model that is refused by name."""
 TIMEOUT_S = 1800
@@ -143,7 +142,7 @@ def main() -> int:
     names = [case.name for case in data.CASES]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
-    parser.add_argument("--bits", nargs="+", type=int, choices=range(2, 9), default=BITS, metavar="N", help="[8 4]")
+    parser.add_argument("--bits", nargs="+", type=int, choices=range(2, 9), default=table.BITS, metavar="N", help="[8 4]")
     parser.add_argument("--steps", default=str(STEPS), metavar="N", help=f"[{STEPS}]")
     parser.add_argument("--threads", default="0", metavar="N", help="of lsqc; 0: one for each core [0]")
     parser.add_argument("--again", action="store_true", help="also what is there")

@@ -17,6 +17,7 @@ PAGE = ROOT / "docs" / "models.md"
 RESULTS = ROOT / "benches" / "models.json"
 BEGIN, END = "<!-- models:begin -->", "<!-- models:end -->"
 HEADINGS = ["model", "bits", "result", "layers quantized", "multiply-adds in integers", "levels proven", "mismatches", "signal to noise", "what stays float, and why"]
+BITS = (8, 4)
 OUTCOMES = {0: "passed", 4: "refused", 5: "engine", 6: "proof failed"}
 
 
@@ -53,18 +54,21 @@ def in_step(names: list[str]) -> bool:
 def page(names: list[str]) -> str:
     """The page with the table that the entries give."""
     try:
-        return insert(PAGE.read_text(), render(entries(names)), BEGIN, END)
+        return insert(PAGE.read_text(), render(entries(names), names), BEGIN, END)
     except OSError as error:
         raise Problem(f"{PAGE} cannot be read ({error})") from error
 
 
-def render(found: list[dict]) -> str:
-    """A line for each run."""
+def render(found: list[dict], names: list[str]) -> str:
+    """A line for each run; below, what was not run yet."""
     lines = [row(HEADINGS), row(["---", *["---:"] * 1, "---", *["---:"] * 5, "---"])]
     lines += [row(_cells(entry)) for entry in found]
     versions = sorted({f"lsqc {entry['versions']['lsqc']}, ONNX Runtime {entry['versions']['onnxruntime']}" for entry in found})
     made = f"Run with {'; '.join(versions)}." if versions else "No run is stored yet."
-    return "\n".join([*lines, "", made, ""])
+    there = {(entry["model"], entry["bits"]) for entry in found}
+    missing = [f"{name} ({', '.join(map(str, bits))} bits)" for name in names if (bits := [bits for bits in BITS if (name, bits) not in there])]
+    rest = f"Not run yet: {', '.join(missing)}." if missing else ""
+    return "\n".join([*lines, "", " ".join(filter(None, [made, rest])), ""])
 
 
 def _cells(entry: dict) -> list[str]:

@@ -4,6 +4,7 @@ mod common;
 
 use common::{nodes, run_in};
 use insta::assert_snapshot;
+use lsqc_passes::analyze::INFER_TYPES;
 use lsqc_passes::ir::Model;
 use lsqc_passes::lower::{WIDEN_TO_DOUBLE, Widening};
 use lsqc_passes::pass::{NoEvaluator, PassCx};
@@ -13,7 +14,7 @@ const HEAD: &str = "<ir_version: 8, opset_import: [\"\" : 17]>";
 
 fn freed(body: &str) -> Result<Model, String> {
     run_in(
-        &[&LIFT_CONSTANTS, &FREE_BATCH],
+        &[&LIFT_CONSTANTS, &INFER_TYPES, &FREE_BATCH],
         &mut PassCx::new(&NoEvaluator),
         &format!("{HEAD} {body}"),
     )
@@ -52,11 +53,11 @@ fn a_fixed_batch_becomes_symbolic_and_reshapes_hand_it_on() {
 #[test]
 fn a_batch_that_cannot_be_freed() {
     let refused = |body: &str| freed(body).unwrap_err();
-    assert_snapshot!(refused("g (float[N,3] x) => (float[N,3] y) { y = Relu (x) }"), @"free-batch: the batch is not fixed");
-    assert_snapshot!(refused("g (float[1,3] x, float[2,3] z) => (y) { y = Add (x, z) }"), @"free-batch: the inputs do not begin with one extent");
-    assert_snapshot!(refused("g (float[2,3] x) => (y) <float[2,3] k = {1, 2, 3, 4, 5, 6}> { y = Add (x, k) }"), @"free-batch: the output 'y' has no batch then");
+    assert_snapshot!(refused("g (float[N,3] x) => (float[N,3] y) { y = Relu (x) }"), @"the batch is not fixed");
+    assert_snapshot!(refused("g (float[1,3] x, float[2,3] z) => (y) { y = Add (x, z) }"), @"the inputs do not begin with one extent");
+    assert_snapshot!(refused("g (float[2,3] x) => (y) <float[2,3] k = {1, 2, 3, 4, 5, 6}> { y = Add (x, k) }"), @"the output 'y' has no batch then");
     let branch = "g (float[1,3] x, bool c) => (y) { y = If <then_branch = t () => (a) { a = Relu (x) }, else_branch = e () => (b) { b = Neg (x) }> (c) }";
-    assert!(refused(branch).contains("free-batch: the inputs do not begin"));
+    assert!(refused(branch).contains("the inputs do not begin"));
     let decided = branch.replace(", bool c", "").replace("=> (y)", "=> (y) <bool c = {1}>");
     assert!(refused(&decided).contains("has subgraphs, whose shapes are not followed"));
 }
@@ -82,12 +83,12 @@ fn the_branch_that_is_taken_stands_in_the_graph() {
     p = Neg (x)
     q = Add (p, one)
     y = If <then_branch = u () => (r)
-    {
-      r = Mul (q, p)
-    }, else_branch = v () => (s)
-    {
-      s = Identity (q)
-    }> (c)
+      {
+        r = Mul (q, p)
+      }, else_branch = v () => (s)
+      {
+        s = Identity (q)
+      }> (c)
     ");
     assert_snapshot!(nodes(&inlined(&body(0)).unwrap()), @r"
     p = Neg (x)
@@ -106,9 +107,11 @@ fn only_sums_are_widened_where_that_is_asked() {
     let widened = |body: &str| {
         let mut cx = PassCx::new(&NoEvaluator);
         cx.set(Widening::Sums);
-        run_in(&[&WIDEN_TO_DOUBLE], &mut cx, &format!("{HEAD} {body}"))
+        run_in(&[&INFER_TYPES, &WIDEN_TO_DOUBLE], &mut cx, &format!("{HEAD} {body}"))
     };
-    let model = widened("g (float[2] x) => (float[2] y) <float[2] k = {1, 2}> { float[2] a = Add (x, k)\n float[2] b = Max (a, k)\n y = Mul (b, x) }").unwrap();
+    let model =
+        widened("g (float[2] x) => (float[2] y) <float[2] k = {1, 2}> { a = Add (x, k)\n b = Max (a, k)\n y = Mul (b, x) }")
+            .unwrap();
     assert_snapshot!(nodes(&model), @r#"
     a = Add (x, k)
     "a/single" = Cast <to = 1> (a)
