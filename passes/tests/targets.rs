@@ -13,7 +13,9 @@ use lsqc_passes::lower::{
 };
 use lsqc_passes::ops::QuantRange;
 use lsqc_passes::pass::{NoEvaluator, PassCx};
-use lsqc_passes::quantize::{ActivationSteps, Bits, Granularity, PLACE_QUANTIZERS, QuantizePlan, SET_STEPS, Sign, Sites};
+use lsqc_passes::quantize::{
+    ActivationSteps, Bits, Granularity, PLACE_QUANTIZERS, QuantizePlan, SET_STEPS, Sign, Sites, StepInit,
+};
 use lsqc_passes::target::{OPENVINO, ORT, Placement, Requantizing, Storage, Sums, TARGETS, TENSORRT, Version};
 
 /// 4-bit weights and 3-bit activations, as TensorRT and OpenVINO have quantizers.
@@ -109,6 +111,7 @@ fn weights_have_a_step_for_each_output_channel() {
         .map(|site| (site.value.clone(), (0.5, Sign::Unsigned)));
     cx.set(ActivationSteps(steps.collect()));
     let mut model = model;
+    cx.set(StepInit::Lsq);
     common::run_on(&[&SET_STEPS], &mut cx, &mut model).unwrap();
     // 2·mean|v|/√Q_P with Q_P = 127; the channel of zeros takes the step of the whole, whose mean is 1.
     let step = |mean: f64| (2.0 * mean / 127f64.sqrt()) as f32;

@@ -365,12 +365,18 @@ fn a_path_through_an_op_without_a_rule_is_noted() {
     assert_eq!(error, "there is no loss to differentiate");
 }
 
-/// The nodes that the optimizer adds.
+/// The nodes that the optimizer adds for a weight.
 fn optimizer(plan: OptimizerPlan) -> (Model, String) {
+    optimizer_of(Role::Parameter, plan)
+}
+
+fn optimizer_of(role: Role, plan: OptimizerPlan) -> (Model, String) {
     let mut cx = PassCx::new(&NoEvaluator);
     cx.set(plan);
     let (mut model, _) =
         differentiate("g (float[3] x, float[3] p = {1, 2, 3}) => (loss) { a = Mul (x, p)  loss = ReduceSum <keepdims = 0> (a) }");
+    let p = model.graph.find("p").unwrap();
+    model.graph[p].role = role;
     let before = nodes(&model);
     run_on(&[&ATTACH_OPTIMIZER], &mut cx, &mut model).unwrap();
     let added: Vec<String> = nodes(&model)
@@ -407,6 +413,27 @@ fn momentum_decay_and_floor() {
     assert_eq!(role(&model, "next/p"), Role::Next(find("p")));
     assert_eq!(role(&model, "next/momentum/p"), Role::Next(find("momentum/p")));
     assert_eq!(role(&model, "learning_rate"), Role::LearningRate);
+}
+
+#[test]
+fn a_step_at_most_halves() {
+    let plan = OptimizerPlan {
+        momentum: 0.9,
+        weight_decay: BTreeMap::new(),
+        floors: BTreeMap::from([("p".to_owned(), vec![0.125])]),
+    };
+    let (model, added) = optimizer_of(Role::Step, plan);
+    assert_snapshot!(added, @r#"
+    "next/p/Mul" = Mul ("momentum/p", "next/p/const")
+    "next/momentum/p" = Add ("next/p/Mul", "grad/p")
+    "next/p/Mul_1" = Mul ("next/momentum/p", learning_rate)
+    "next/p/Sub" = Sub (p, "next/p/Mul_1")
+    "next/p/Mul_2" = Mul (p, "next/p/const_2")
+    "next/p/Max" = Max ("next/p/Sub", "next/p/Mul_2")
+    "next/p" = Max ("next/p/Max", "next/p/const_1")
+    "#);
+    assert_eq!(elements(&model, "next/p/const_1"), [0.125]);
+    assert_eq!(elements(&model, "next/p/const_2"), [0.5]);
 }
 
 #[test]

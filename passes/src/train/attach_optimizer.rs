@@ -1,7 +1,8 @@
-//! Attaches SGD with momentum: v' = μ·v + ∂ + λ·p,  p' = max(p − η·v', floor).
+//! Attaches SGD with momentum: v' = μ·v + ∂ + λ·p,  p' = max(p − η·v', floor), and for steps s' = max(s − η·v', s/2, floor).
 //!
 //! Weight decay λ is for weights alone, by the plan (arXiv 1902.08153, section 2.3 scales it with the bits). A floor keeps steps positive and
-//! the γ of a BatchNormalization that folds from changing sign.
+//! the γ of a BatchNormalization that folds from changing sign. A step at most halves in one update: where few features share it g is large, and
+//! one batch that looks unlike the others would throw it to its floor, from which it hardly comes back.
 
 use super::OptimizerPlan;
 use super::names::{LEARNING_RATE, MOMENTUM, NEXT};
@@ -17,6 +18,9 @@ pub static ATTACH_OPTIMIZER: Pass = Pass {
     gives: "for every trained input its momentum, and both after the step as outputs with the role Next",
     run,
 };
+
+/// What one update leaves of a step at least.
+const LEAST_SHARE: f32 = 0.5;
 
 fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let plan: OptimizerPlan = cx.get();
@@ -55,6 +59,7 @@ fn update(graph: &mut Graph, parameter: ValueId, gradient: ValueId, rate: ValueI
         .map_err(|error| error.to_string())?;
     graph[velocity].role = Role::Momentum(parameter);
 
+    let is_step = graph[parameter].role == Role::Step;
     let mut build = Build::new(graph, &format!("{NEXT}{name}"));
     let kept = build.scale(velocity, plan.momentum);
     let mut moved = build.add(kept, gradient);
@@ -70,6 +75,10 @@ fn update(graph: &mut Graph, parameter: ValueId, gradient: ValueId, rate: ValueI
             _ if floor.len() == shape.iter().product() => build.constant(Tensor::new(&shape, floor.clone())),
             _ => return Err(format!("'{name}' has {} floors", floor.len())),
         };
+        if is_step {
+            let half = build.scale(parameter, LEAST_SHARE);
+            next = build.binary("Max", next, half);
+        }
         next = build.binary("Max", next, floor);
     }
     for (value, of, base) in [
