@@ -110,7 +110,7 @@ pub(super) mod tests {
             name: "x".to_owned(),
             dtype: DType::F32,
             sample_shape: sample_shape.to_vec(),
-            batch: super::super::BatchAxis::Any,
+            batch: crate::data::BatchAxis::Any,
         }
     }
 
