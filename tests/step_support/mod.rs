@@ -98,6 +98,7 @@ impl Bench {
         let start = Start {
             init,
             widest_unsigned: ORT.widest_unsigned,
+            untrained: &std::collections::BTreeSet::new(),
         };
         let calibration =
             calibrate::calibrate(&self.float, &sites, &self.train, engine, &options(), start, &terminal).expect("it calibrates");
