@@ -86,7 +86,9 @@ def _run(case, bits: int, arguments: argparse.Namespace) -> dict:
         found = json.loads(report.read_text())
         proof = found["proof"]["layers"]
         stays = collections.Counter((left["op"], left["reason"]) for left in found["not_quantized"])
-        entry |= {"layers": len(found["layers"]), "levels": sum(layer["compared"] for layer in proof)}
+        # Without weights it is an addition, or the like.
+        layers = [layer for layer in found["layers"] if layer["weights"]]
+        entry |= {"layers": len(layers), "levels": sum(layer["compared"] for layer in proof)}
         entry |= {"mismatches": sum(layer["mismatches"] for layer in proof), "ties": sum(layer["ties"] for layer in proof)}
         entry |= {"stays": [[op, reason, count] for (op, reason), count in sorted(stays.items())], "warnings": found["warnings"]}
         shapes = [word for name, shape in case.shapes.items() for word in ("--shape", f"{name}={shape}")]

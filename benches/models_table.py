@@ -79,5 +79,6 @@ def _cells(entry: dict) -> list[str]:
     share = "?" if entry["share"] is None else f"{100 * entry['share']:.1f} %"
     ratio = "exact" if entry["snr"] is None else f"{entry['snr']:.1f} dB"
     stays = "; ".join(f"{count} {op}: {reason}" for op, reason, count in entry["stays"]) or "nothing"
-    layers = f"{entry['layers']} of {entry['layers'] + sum(count for *_, count in entry['stays'])}"
+    left = sum(count for op, _, count in entry["stays"] if op != "BatchNormalization")
+    layers = f"{entry['layers']} of {entry['layers'] + left}"
     return [name, str(entry["bits"]), outcome, layers, share, f"{entry['levels']:,}", str(entry["mismatches"]), ratio, stays]
