@@ -391,9 +391,10 @@ fn operands_of_products_have_the_zero_point_that_the_runtime_takes() {
         cx.set(Form::of(target));
         let model = run_in(&[&INFER_TYPES, &LOWER_QDQ], &mut cx, text).unwrap();
         ["aq", "bq", "pq", "cq"].map(|name| {
-            let zero = model.graph.find(&format!("{name}/zero_point")).unwrap();
-            let zero = model.graph[zero].constant().unwrap();
-            format!("{} {}", zero.dtype(), elements(&model, &format!("{name}/zero_point"))[0])
+            let dequantized = model.graph.find(&format!("{name}/dequantized")).unwrap();
+            let (_, node) = model.graph.producer(dequantized).unwrap();
+            let zero = model.graph[node.input(2).unwrap()].constant().unwrap();
+            format!("{} {}", zero.dtype(), zero.to_f32().unwrap()[0])
         })
     };
     assert_eq!(zero_points(&OPENVINO), ["int8 0", "int8 0", "uint8 0", "int8 0"]);

@@ -19,6 +19,9 @@ pub fn product(graph: &Graph, id: NodeId) -> Result<(), Option<&'static str>> {
     if graph[b].initial().is_some() || super::stored(graph, b) != b && graph[super::stored(graph, b)].initial().is_some() {
         return Err(None);
     }
+    if super::quantized_weight(graph, b) {
+        return Err(None);
+    }
     if graph[a].initial().is_some() {
         return Err(Some("its first operand is a constant"));
     }
