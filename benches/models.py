@@ -86,11 +86,12 @@ def _run(case, bits: int, arguments: argparse.Namespace) -> dict:
         found = json.loads(report.read_text())
         proof = found["proof"]["layers"]
         stays = collections.Counter((left["op"], left["reason"]) for left in found["not_quantized"])
-        # Without weights it is an addition, or the like.
-        layers = [layer for layer in found["layers"] if layer["weights"]]
+        # Without weights it is a product of two activations, or an addition or the like, which has no multiply-adds.
+        layers = [layer for layer in found["layers"] if layer["weights"] or layer["op"] == "MatMul"]
         entry |= {"layers": len(layers), "levels": sum(layer["compared"] for layer in proof)}
         entry |= {"mismatches": sum(layer["mismatches"] for layer in proof), "ties": sum(layer["ties"] for layer in proof)}
-        entry |= {"stays": [[op, reason, count] for (op, reason), count in sorted(stays.items())], "warnings": found["warnings"]}
+        warnings = [warning.replace(str(samples), samples.name) for warning in found["warnings"]]
+        entry |= {"stays": [[op, reason, count] for (op, reason), count in sorted(stays.items())], "warnings": warnings}
         shapes = [word for name, shape in case.shapes.items() for word in ("--shape", f"{name}={shape}")]
         done, text, errors = _called([lsqc, "inspect", model, *shared, *shapes, "--json"])
         entry["share"] = json.loads(text)["multiply_adds"]["share"] if done == 0 else None
