@@ -42,12 +42,12 @@ README = ROOT / "README.md"
 
 SETTINGS = {  # (network, bits): training from the float model, with batches of 128 but where there is another `batch`
     ("resnet20", 8): {"epochs": 1, "lr": 0.001},
-    ("resnet20", 4): {"epochs": 3, "lr": 0.005},
-    ("resnet20", 3): {"epochs": 3, "lr": 0.005},
-    ("resnet20", 2): {"epochs": 3, "lr": 0.01},
+    ("resnet20", 4): {"epochs": 1, "lr": 0.005, "batch": 64},
+    ("resnet20", 3): {"epochs": 3, "lr": 0.01, "batch": 64},
+    ("resnet20", 2): {"epochs": 1, "lr": 0.01, "batch": 64},
     ("mobilenet", 8): {"epochs": 1, "lr": 0.001},
-    ("mobilenet", 4): {"epochs": 2, "lr": 0.02},
-    ("mobilenet", 3): {"epochs": 2, "lr": 0.02},
+    ("mobilenet", 4): {"epochs": 1, "lr": 0.02},
+    ("mobilenet", 3): {"epochs": 1, "lr": 0.02},
     ("mobilenet", 2): {"epochs": 5, "lr": 0.01},
 }
 PLACEMENT = "q8"

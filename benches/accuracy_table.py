@@ -30,6 +30,8 @@ Z = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
 
 NOT_RUN = "–"
+USUAL_BATCH = 128
+"""What lsqc takes where it is told nothing."""
 
 
 class Problem(Exception):
@@ -38,7 +40,7 @@ class Problem(Exception):
 
 def render(entries: list[dict]) -> str:
     """README's table and what stands below it, without the markers."""
-    headings = ["network", "bits", *COLUMNS.values(), "epochs, lr"]
+    headings = ["network", "bits", *COLUMNS.values(), "epochs, lr, batch"]
     lines = [row(headings), row(["---", "---:", *["---:"] * len(COLUMNS), "---"])]
     for network in NETWORKS:
         for bits in BITS:
@@ -97,8 +99,9 @@ def _cell(runs: list[dict]) -> str:
 
 
 def _training(runs: list[dict]) -> str:
-    """Epochs and learning rate, as they were; more than one where the runs of a row differ."""
-    used = {_length(run["settings"]) + f", {run['settings']['lr']:g}" for run in runs if run["method"] in TRAINED}
+    """Epochs, learning rate and batch, as they were; more than one where the runs of a row differ."""
+    trained = [run["settings"] for run in runs if run["method"] in TRAINED]
+    used = {f"{_length(settings)}, {settings['lr']:g}, {settings.get('batch', USUAL_BATCH)}" for settings in trained}
     return " or ".join(sorted(used)) or NOT_RUN
 
 
