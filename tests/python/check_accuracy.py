@@ -22,7 +22,7 @@ import accuracy  # noqa: E402
 import accuracy_table  # noqa: E402
 from accuracy import Cell, Results  # noqa: E402
 
-PATIENCE_S = 60
+PATIENCE_S = 180
 """For a study to start or to end; it takes a second or two."""
 
 CAPTION = """\
