@@ -44,7 +44,7 @@ SETTINGS = {  # (network, bits): training from the float model, with batches of 
     ("resnet20", 8): {"epochs": 1, "lr": 0.001},
     ("resnet20", 4): {"epochs": 1, "lr": 0.005, "batch": 64},
     ("resnet20", 3): {"epochs": 3, "lr": 0.01, "batch": 64},
-    ("resnet20", 2): {"epochs": 1, "lr": 0.01, "batch": 64},
+    ("resnet20", 2): {"epochs": 3, "lr": 0.01, "batch": 64},
     ("mobilenet", 8): {"epochs": 1, "lr": 0.001},
     ("mobilenet", 4): {"epochs": 1, "lr": 0.02},
     ("mobilenet", 3): {"epochs": 1, "lr": 0.02},
