@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use lsqc_passes::analyze::{InputShapes, fold_of, is_quantizing_op, patterns, weighted};
-use lsqc_passes::ir::{Dim, Graph, Model, Node, NodeId, Role, Tensor, TensorType, ValueId};
+use lsqc_passes::ir::{Dim, Graph, Model, Node, NodeId, Tensor, TensorType, ValueId};
 use lsqc_passes::ops::{self, Gradient, Quant, Quantizer};
 use lsqc_passes::pipelines;
 use lsqc_passes::quantize::{self, BlockLayer, Layer, Sites};
 use lsqc_passes::target::Target;
-use lsqc_passes::train::{Loss, LossPlan};
+use lsqc_passes::train::{Loss, LossPlan, with_gradient};
 
 use crate::compiler::Compiler;
 use crate::config::{LossChoice, Placement, Quantization};
@@ -319,14 +319,7 @@ fn reached(
         .run(pipelines::GRADIENTS, &mut model, |cx| cx.set(plan), |_| ())
         .map_err(said)?;
     let graph = &model.graph;
-    let has: BTreeSet<&str> = graph
-        .outputs()
-        .iter()
-        .filter_map(|&output| match graph[output].role {
-            Role::Gradient(of) => Some(graph[of].name()),
-            _ => None,
-        })
-        .collect();
+    let has = with_gradient(graph);
     let mut reach = Reach::new();
     for id in forward.node_ids() {
         let Ok(op) = weighted(&forward, id) else { continue };

@@ -224,9 +224,8 @@ pub fn prove(
                 let (Some(site), Some(row)) = (pair.sites.get(index), proof.sites.get_mut(index)) else {
                     continue;
                 };
-                let tie = SPREAD
-                    .mul_add(noise(site, source_of(site, &feeds, &floats)?, exact.get(&site.source)), 0.0)
-                    .clamp(TIE, WIDEST_TIE);
+                let noise = noise(site, source_of(site, &feeds, &floats)?, exact.get(&site.source));
+                let tie = (SPREAD * noise).clamp(TIE, WIDEST_TIE);
                 let value = |at: usize| match exact.get(&site.source).and_then(Tensor::values::<f64>) {
                     Some(values) => values.get(at).copied(),
                     // Fed levels are exact; without a referee the single-precision value must itself lie at a half.

@@ -9,7 +9,7 @@ use lsqc_passes::legalize::{Codes, Dialect};
 use lsqc_passes::ops::Quantizer;
 use lsqc_passes::pipelines;
 use lsqc_passes::quantize::Sites;
-use lsqc_passes::train::{Loss, LossPlan, OptimizerPlan, Oscillations, OutputLoss};
+use lsqc_passes::train::{Loss, LossPlan, OptimizerPlan, Oscillations, OutputLoss, with_gradient};
 
 use crate::compiler::Compiler;
 use crate::config::Size;
@@ -201,14 +201,7 @@ pub fn unreached(
     // Its notes are those of the step graph, which follows.
     compiler.run(pipelines::GRADIENTS, &mut model, |cx| cx.set(loss), |_| ())?;
     let graph = &model.graph;
-    let reached: BTreeSet<&str> = graph
-        .outputs()
-        .iter()
-        .filter_map(|&output| match graph[output].role {
-            Role::Gradient(of) => Some(graph[of].name()),
-            _ => None,
-        })
-        .collect();
+    let reached = with_gradient(graph);
     let apart = stored.into_iter().filter(|(_, weight)| !reached.contains(weight.as_str()));
     Ok(apart.map(|(layer, _)| layer.to_owned()).collect())
 }

@@ -42,16 +42,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
         changed |= graph[input].ty.as_ref() != Some(&fixed);
         graph[input].ty = Some(fixed);
     }
-    let inner: Vec<_> = graph
-        .values()
-        .filter(|(_, value)| value.producer().is_some())
-        .map(|(id, _)| id)
-        .collect();
-    for value in inner {
-        if let Some(ty) = &mut graph[value].ty {
-            ty.shape = ty.shape.take().and_then(|shape| extents.fix(shape));
-        }
-    }
+    graph.retype_results(|ty| ty.shape = ty.shape.take().and_then(|shape| extents.fix(shape)));
     Ok(Changed::from(changed))
 }
 

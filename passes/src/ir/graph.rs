@@ -318,6 +318,17 @@ impl Graph {
         }
     }
 
+    /// Changes the types of all that nodes of this graph compute, as far as they have one.
+    pub fn retype_results(&mut self, change: impl Fn(&mut TensorType)) {
+        for value in self.values.iter_mut().flatten() {
+            if value.producer().is_some()
+                && let Some(ty) = &mut value.ty
+            {
+                change(ty);
+            }
+        }
+    }
+
     /// Replaces the whole list of outputs, which may name a value twice.
     pub fn set_outputs(&mut self, outputs: Vec<ValueId>) {
         self.outputs = outputs;

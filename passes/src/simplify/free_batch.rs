@@ -77,16 +77,7 @@ fn run(model: &mut Model, _: &mut PassCx) -> Result<Changed, PassError> {
         graph.set_input(id, 1, Some(open));
     }
     let inputs = graph.inputs().to_vec();
-    let inner: Vec<ValueId> = graph
-        .values()
-        .filter(|(_, value)| value.producer().is_some())
-        .map(|(id, _)| id)
-        .collect();
-    for value in inner {
-        if let Some(ty) = &mut graph[value].ty {
-            ty.shape = None;
-        }
-    }
+    graph.retype_results(|ty| ty.shape = None);
     for input in inputs {
         if let Some(dim) = graph[input]
             .ty

@@ -9,7 +9,7 @@ mod heads;
 mod output_losses;
 mod use_batch_statistics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use attach_loss::ATTACH_LOSS;
 pub use attach_optimizer::ATTACH_OPTIMIZER;
@@ -19,7 +19,19 @@ pub use freeze_oscillating::{FREEZE_OSCILLATING, MAX_BITS, MOMENTUM};
 pub use heads::{Certainty, Head, OutputKind, head};
 pub use use_batch_statistics::USE_BATCH_STATISTICS;
 
-use crate::ir::Model;
+use crate::ir::{Graph, Model, Role};
+
+/// The names of the values whose gradient is an output of the graph.
+#[must_use]
+pub fn with_gradient(graph: &Graph) -> BTreeSet<&str> {
+    let outputs = graph.outputs().iter();
+    outputs
+        .filter_map(|&output| match graph[output].role {
+            Role::Gradient(of) => Some(graph[of].name()),
+            _ => None,
+        })
+        .collect()
+}
 
 /// Names of the step graph's own inputs and outputs.
 pub mod names {
