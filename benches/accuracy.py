@@ -44,7 +44,7 @@ SETTINGS = {  # (network, bits): training from the float model, with batches of 
     ("resnet20", 8): {"epochs": 1, "lr": 0.001},
     ("resnet20", 4): {"epochs": 1, "lr": 0.005, "batch": 64},
     ("resnet20", 3): {"epochs": 3, "lr": 0.01, "batch": 64},
-    ("resnet20", 2): {"epochs": 3, "lr": 0.01, "batch": 64},
+    ("resnet20", 2): {"epochs": 3, "lr": 0.003, "batch": 64},
     ("mobilenet", 8): {"epochs": 1, "lr": 0.001},
     ("mobilenet", 4): {"epochs": 1, "lr": 0.02},
     ("mobilenet", 3): {"epochs": 1, "lr": 0.02},
@@ -57,7 +57,7 @@ PROOF_REHEARSED = {"proof_images": 1}
 
 SEEDLESS = {"float": None, "onnxruntime": 8}
 """Methods without a seed, and the only bits that they have."""
-METHOD_ORDER = ("float", "onnxruntime", "both", "calibrate", "ce", "kd")
+METHOD_ORDER = ("float", "onnxruntime", "both", "channels", "calibrate", "ce", "kd")
 BITS_ORDER = (None, 3, 4, 2, 8)
 """The most telling first."""
 
@@ -101,7 +101,8 @@ class Cell:
         if self.method == "calibrate":
             return {"placement": PLACEMENT, "epochs": 0} | (PROOF_REHEARSED if rehearsed else {})
         trained = SETTINGS[self.network, self.bits]
-        return {"placement": PLACEMENT} | ({"steps": 2, "lr": trained["lr"]} | PROOF_REHEARSED if rehearsed else trained)
+        grain = {"per_channel": True} if self.method == "channels" else {}
+        return {"placement": PLACEMENT} | grain | ({"steps": 2, "lr": trained["lr"]} | PROOF_REHEARSED if rehearsed else trained)
 
 
 class Results:
@@ -213,12 +214,14 @@ def disagreement(entry: dict) -> str | None:
     return "; ".join(differ) or None
 
 
-def flags_of(cell: Cell, settings: dict, threads: int) -> list[object]:
+def flags_of(cell: Cell, settings: dict, arguments: argparse.Namespace) -> list[object]:
     """What `lsqc quantize` is told for a run."""
-    flags: list[object] = ["--bits", cell.bits, "--placement", PLACEMENT, "--seed", cell.seed, "--threads", threads]
+    flags: list[object] = ["--bits", cell.bits, "--placement", PLACEMENT, "--seed", cell.seed]
+    flags += ["--threads", arguments.threads, "--engine", arguments.engine]
     flags += ["--steps", settings["steps"]] if "steps" in settings else ["--epochs", settings["epochs"]]
     if cell.method in TRAINED:
-        flags += ["--loss", cell.method, "--lr", settings["lr"]]
+        flags += ["--loss", TRAINED[cell.method], "--lr", settings["lr"]]
+    flags += ["--per-channel"] if settings.get("per_channel") else []
     if "batch" in settings:
         flags += ["--batch", settings["batch"]]
     if "proof_images" in settings:
@@ -253,7 +256,8 @@ def study(cells: list[Cell], results: Results, arguments: argparse.Namespace) ->
                 case "onnxruntime":
                     entry = runs.run_onnxruntime(cell.network, data, CALIBRATION_IMAGES)
                 case _:
-                    entry = runs.run_lsqc(binary, cell.network, data, flags_of(cell, settings, arguments.threads))
+                    flags = flags_of(cell, settings, arguments)
+                    entry = runs.run_lsqc(binary, arguments.ort_lib, cell.network, data, flags)
         except Problem as problem:
             failed += 1
             print(f"    FAILED: {problem}", file=sys.stderr, flush=True)
@@ -292,6 +296,9 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, metavar="DIR", help="all of Fashion-MNIST, made there if missing [target/fashion]")
     parser.add_argument("--lsqc", type=Path, default=ROOT / "target" / "release" / "lsqc", metavar="FILE", help="[target/release/lsqc]")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="of lsqc; 0: one for each core [0]")
+    engines = ("ort", "ort-cuda")
+    parser.add_argument("--engine", choices=engines, default="ort", help="what trains; files are measured on the CPU all the same [ort]")
+    parser.add_argument("--ort-lib", type=Path, metavar="FILE", help="for lsqc, where it is not this Python's own: a build with CUDA")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--list", action="store_true", help="what is there and what is missing")
     mode.add_argument("--render", action="store_true", help="only write README's table again")

@@ -117,13 +117,13 @@ def run_onnxruntime(network: str, data: Data, calibration_images: int) -> dict:
         return entry | {"sizes": sizes} | _circumstances()
 
 
-def run_lsqc(binary: Path, network: str, data: Data, flags: list[object]) -> dict:
-    """`lsqc quantize` with `flags`, and its file measured."""
+def run_lsqc(binary: Path, library: Path | None, network: str, data: Data, flags: list[object]) -> dict:
+    """`lsqc quantize` with `flags`, and its file measured. `library`: lsqc's ONNX Runtime, if it is not the one that measures."""
     with tempfile.TemporaryDirectory() as name:
         lowered, report_file = Path(name) / "lowered.onnx", Path(name) / "report.json"
-        command = [binary, "quantize", _float_model(network), "--data", data.folder, "--engine", "ort", *flags]
+        command = [binary, "quantize", _float_model(network), "--data", data.folder, *flags]
         command += ["-o", lowered, "--report", report_file, *([] if sys.stderr.isatty() else ["--quiet"])]
-        _call([str(word) for word in command])
+        _call([str(word) for word in command], library or ort_library())
         report = json.loads(report_file.read_text())
         _check_data(report["data"], data)
         measured = _measured(right(lowered, *data.test_set(network)), data, network)
@@ -135,6 +135,7 @@ def run_lsqc(binary: Path, network: str, data: Data, flags: list[object]) -> dic
         "steps": settings["steps"],
         "batch": settings["batch"],
         "threads": settings["threads"],
+        "engine": report["engine"]["description"],
         "seconds": round(report["timing"]["seconds"], 1),
         "proof": {"images": report["proof"]["images"]} | sums,
         "sizes": report["sizes"],
@@ -163,10 +164,9 @@ class _Reader(CalibrationDataReader):
         return None if batch is None else {"image": batch}
 
 
-def _call(command: list[str]) -> None:
+def _call(command: list[str], library: Path) -> None:
     """Runs lsqc to its end; it ends with this program."""
-    # The very library that measures afterwards.
-    environment = os.environ | {"ORT_DYLIB_PATH": str(ort_library())}
+    environment = os.environ | {"ORT_DYLIB_PATH": str(library)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as child:
         try:
             code = child.wait()

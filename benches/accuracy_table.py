@@ -22,9 +22,11 @@ COLUMNS = {
     "ce": "`--loss ce`",
     "kd": "`--loss kd`",
     "both": "`--loss both`",
+    "channels": "`--loss both --per-channel`",
 }
 """Method to heading."""
-TRAINED = ("ce", "kd", "both")
+TRAINED = {"ce": "ce", "kd": "kd", "both": "both", "channels": "both"}
+"""Method with training to its loss."""
 
 Z = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""

@@ -21,7 +21,7 @@ use step_support::{Bench, options};
 const FIXTURES: [&str; 2] = ["resnet20", "mobilenet"];
 const STEPS: usize = 20;
 /// Small, so that a batch on which all levels agree is found soon.
-const STEP_BATCH: usize = 4;
+const STEP_BATCH: usize = 2;
 /// Larger: over a handful of images batch statistics are so rough that the loss grows from step to step, and differences with it.
 const RUN_BATCH: usize = 16;
 const STEP_LEARNING_RATE: f32 = 0.01;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use lsqc_passes::ir::{Model, Role, Tensor, ValueId};
+use lsqc_passes::ir::{Graph, Model, Role, Tensor, ValueId};
 use lsqc_passes::legalize::Dialect;
 use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::pipelines;
@@ -47,6 +47,7 @@ pub fn reestimate(
     let mut model = quantized.clone();
     let shapes = lsqc_passes::analyze::InputShapes(shapes.clone());
     compiler.run(pipelines::FIX, &mut model, |cx| cx.set(shapes), |_| ())?;
+    let unbias = unbias_factors(&model.graph);
     compiler.run(pipelines::STATISTICS, &mut model, |cx| cx.set(dialect), |_| ())?;
     let graph = &mut model.graph;
     let mut wanted: Vec<(ValueId, ValueId)> = Vec::new();
@@ -60,7 +61,6 @@ pub fn reestimate(
     if wanted.is_empty() {
         return Ok(Statistics::default());
     }
-    let unbias: BTreeMap<String, f64> = unbias_factors(&model, &wanted);
     let names: Vec<(String, String)> = wanted
         .iter()
         .map(|&(running, batch)| (model.graph[running].name().to_owned(), model.graph[batch].name().to_owned()))
@@ -106,27 +106,18 @@ pub fn reestimate(
     })
 }
 
-/// M/(M − 1) for every running variance, with M the values to a channel.
+/// M/(M − 1) for every running variance, with M the values to a channel: of a graph whose BatchNormalizations are not spelled out yet.
 #[allow(clippy::cast_precision_loss)]
-fn unbias_factors(model: &Model, wanted: &[(ValueId, ValueId)]) -> BTreeMap<String, f64> {
-    let graph = &model.graph;
-    let mut factors = BTreeMap::new();
-    for &(running, batch) in wanted {
-        if graph[running].role != Role::RunningVariance {
-            continue;
-        }
-        let Some((_, node)) = graph.producer(batch) else { continue };
-        let shape = node.input(0).and_then(|x| graph[x].shape()).unwrap_or_default();
-        let count: usize = shape
-            .iter()
-            .enumerate()
-            .filter(|&(axis, _)| axis != 1)
-            .map(|(_, &extent)| extent)
-            .product();
-        factors.insert(
-            graph[running].name().to_owned(),
-            count as f64 / count.saturating_sub(1).max(1) as f64,
-        );
-    }
-    factors
+fn unbias_factors(graph: &Graph) -> BTreeMap<String, f64> {
+    let normalizations = graph.nodes().map(|(_, node)| node).filter(|node| node.op.is("BatchNormalization"));
+    normalizations
+        .filter_map(|node| {
+            let (x, variance) = (node.input(0)?, node.input(4)?);
+            let shape = graph[x].shape()?;
+            let others = shape.iter().enumerate().filter(|&(axis, _)| axis != 1);
+            let count: usize = others.map(|(_, &extent)| extent).product();
+            let factor = count as f64 / count.saturating_sub(1).max(1) as f64;
+            Some((graph[variance].name().to_owned(), factor))
+        })
+        .collect()
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lsqc::calibrate::{self, Start};
 use lsqc::compiler::Compiler;
 use lsqc::config::{Flags, Plan};
-use lsqc::data::{self, Batch, Dataset};
+use lsqc::data::{self, Augment, Batch, Dataset, TrainBatches, TrainOptions};
 use lsqc::engine::{Engine, LoadOptions, QdqFusion, Tensors};
 use lsqc::model_file;
 use lsqc::run::{classes, model_inputs};
@@ -114,11 +114,8 @@ impl Bench {
 
     /// The step graph of `student` in this dialect, with both losses and BatchNorm by the batch.
     pub fn assemble(&mut self, student: &Model, sites: &Sites, gradients: Gradients, dialect: Dialect) -> StepGraph {
-        let shapes: BTreeMap<String, Vec<usize>> = (self.batch(0).inputs.iter())
-            .map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()))
-            .collect();
         let plan = StepPlan {
-            shapes,
+            shapes: self.shapes(),
             loss: Loss::Both,
             outputs: std::collections::BTreeMap::new(),
             bn: BnMode::Batch,
@@ -128,6 +125,37 @@ impl Bench {
             dialect,
         };
         tune::assemble(&mut self.compiler, student, &self.float, sites, &plan).expect("it is assembled")
+    }
+
+    /// BatchNormalization's statistics of `model`, as a run takes them after training, and the values of the one input in the batches that
+    /// they were taken over.
+    pub fn statistics(&mut self, model: &Model, engine: &dyn Engine, dialect: Dialect) -> (Tensors, Vec<Vec<f64>>) {
+        let shapes = self.shapes();
+        let batches = TrainOptions {
+            batch: self.batch,
+            seed: 0,
+            augment: Augment::default(),
+        };
+        let with = tune::Loop {
+            data: &self.train,
+            engine,
+            options: &options(),
+            terminal: &Terminal::new(Verbosity::Quiet),
+        };
+        let statistics =
+            tune::reestimate(&mut self.compiler, model, (&shapes, dialect), batches, with).expect("statistics are taken");
+        let mut loader = TrainBatches::start(Arc::clone(&self.train), batches).expect("the data has batches");
+        let input = |batch: Batch| batch.inputs.values().next().and_then(Tensor::to_f64).expect("numbers");
+        let taken = (0..statistics.batches).map(|_| input(loader.next_batch().expect("another batch")));
+        (statistics.values, taken.collect())
+    }
+
+    fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        let batch = self.batch(0).inputs;
+        batch
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()))
+            .collect()
     }
 
     fn batch(&self, number: usize) -> Batch {
