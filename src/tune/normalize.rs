@@ -109,7 +109,10 @@ pub fn reestimate(
 /// M/(M − 1) for every running variance, with M the values to a channel: of a graph whose BatchNormalizations are not spelled out yet.
 #[allow(clippy::cast_precision_loss)]
 fn unbias_factors(graph: &Graph) -> BTreeMap<String, f64> {
-    let normalizations = graph.nodes().map(|(_, node)| node).filter(|node| node.op.is("BatchNormalization"));
+    let normalizations = graph
+        .nodes()
+        .map(|(_, node)| node)
+        .filter(|node| node.op.is("BatchNormalization"));
     normalizations
         .filter_map(|node| {
             let (x, variance) = (node.input(0)?, node.input(4)?);
