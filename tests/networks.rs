@@ -14,7 +14,7 @@ fn goes_through(text: &str, input: &str, shape: &[usize]) {
         if engine == "ort" && ort().is_none() {
             continue;
         }
-        for (bits, placement) in [("3", "q8"), ("8", "shared"), ("w2a4", "paper")] {
+        for (bits, placement) in [("3", "q8"), ("8 --bn batch", "shared"), ("w2a4 --bn batch", "paper")] {
             let folder = folder(&[("model.onnxtxt", text.as_bytes()), ("data.npz", &data)]);
             let line = format!(
                 "quantize model.onnxtxt --data data.npz --test-fraction 0.5 --bits {bits} --placement {placement} \
@@ -112,5 +112,24 @@ fn attention() {
             let checked = lsqc(folder.path(), &format!("check out.onnx --target {target}"));
             assert_eq!(checked.status.code(), Some(0), "{}", String::from_utf8_lossy(&checked.stdout));
         }
+    }
+}
+
+/// Filters of 1e-20 and biases of ordinary size, as exporters leave them where a BatchNormalization with a dead γ was folded.
+#[test]
+fn dead_filters_with_a_step_of_their_own() {
+    let text = "g (float[N,2,4,4] x) => (float[N,4] y)
+        <float[3,2,1,1] w = {0.5, -0.25, 1e-20, -3e-20, 0, 1e-41}, float[3] b = {0.1, -5.885239, 2.5}, float[4,3,1,1] v = normal(seed = 1, scale = 0.3)>
+        { c = Conv (x, w, b) r = Relu (c) d = Conv (r, v) p = GlobalAveragePool (d) y = Flatten <axis = 1> (p) }";
+    let data = data("x", &[2, 4, 4], 48);
+    let folder = folder(&[("model.onnxtxt", text.as_bytes()), ("data.npz", &data)]);
+    for steps in [0, 3] {
+        let line = format!(
+            "quantize model.onnxtxt --data data.npz --test-fraction 0.5 --bits 8 --per-channel --engine tract --threads 1 --steps {steps} --batch 8 \
+             -o out.onnx "
+        );
+        let output = lsqc(folder.path(), &line);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{line}\n{said}");
     }
 }

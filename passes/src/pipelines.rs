@@ -3,8 +3,8 @@
 use crate::analyze::{FIX_SHAPES, INFER_TYPES};
 use crate::legalize::LEGALIZE;
 use crate::lower::{
-    BAKE_WEIGHTS, CUT_AT_QUANTIZERS, FOLD_BATCH_NORMS, LOWER_BLOCKS, LOWER_QDQ, SEPARATE_WEIGHTS, SNAP_BIASES, UNPACK_BLOCKS,
-    UNPACK_WEIGHTS, WIDEN_TO_DOUBLE,
+    BAKE_WEIGHTS, CUT_AT_QUANTIZERS, FOLD_BATCH_NORMS, LOWER_BLOCKS, LOWER_QDQ, RAISE_STEPS, SEPARATE_WEIGHTS, SNAP_BIASES,
+    UNPACK_BLOCKS, UNPACK_WEIGHTS, WIDEN_TO_DOUBLE,
 };
 use crate::pass::Pass;
 use crate::quantize::{FLIP_GAMMAS, PLACE_QUANTIZERS, SET_STEPS};
@@ -38,6 +38,7 @@ pub static ALL: &[&Pass] = &[
     &FREEZE_OSCILLATING,
     &LEGALIZE,
     &FOLD_BATCH_NORMS,
+    &RAISE_STEPS,
     &SNAP_BIASES,
     &BAKE_WEIGHTS,
     &LOWER_BLOCKS,
@@ -117,7 +118,7 @@ pub static CLEAN: &[&Pass] = &[&REMOVE_DEAD];
 pub static STATISTICS: &[&Pass] = &[&USE_BATCH_STATISTICS, &LEGALIZE];
 
 /// From the trained network to the fake-quantized one that the lowered file must equal.
-pub static FINISH: &[&Pass] = &[&FOLD_BATCH_NORMS, &SNAP_BIASES, &REMOVE_DEAD, &INFER_TYPES];
+pub static FINISH: &[&Pass] = &[&FOLD_BATCH_NORMS, &RAISE_STEPS, &SNAP_BIASES, &REMOVE_DEAD, &INFER_TYPES];
 
 /// The fake-quantized network in standard ops, computed in floats.
 pub static SPELL: &[&Pass] = &[&BAKE_WEIGHTS, &LEGALIZE, &REMOVE_DEAD];

@@ -6,7 +6,7 @@ use common::{elements, nodes, notes, run_in};
 use insta::assert_snapshot;
 use lsqc_passes::analyze::INFER_TYPES;
 use lsqc_passes::ir::{DType, Model};
-use lsqc_passes::lower::{BAKE_WEIGHTS, CUT_AT_QUANTIZERS, FOLD_BATCH_NORMS, SNAP_BIASES, WIDEN_TO_DOUBLE};
+use lsqc_passes::lower::{BAKE_WEIGHTS, CUT_AT_QUANTIZERS, FOLD_BATCH_NORMS, RAISE_STEPS, SNAP_BIASES, WIDEN_TO_DOUBLE};
 use lsqc_passes::pass::{NoEvaluator, Pass, PassCx};
 
 fn run(pass: &'static Pass, text: &str) -> (Result<Model, String>, String) {
@@ -174,6 +174,35 @@ fn a_bias_beyond_the_accumulator_is_an_error() {
         error,
         "Conv -> y (Conv): its bias 1000000000 leaves the 32 bits of the accumulator, whose grid is 0.0078125"
     );
+}
+
+#[test]
+fn a_channel_that_vanishes_beside_its_bias_gets_a_coarser_step() {
+    // The unit of the second channel is 2^-34 · 0.25 / 16: a bias of 5 is 2^42.3 of it, and 2^29.3 once the step is 2^13 times as much.
+    let text =
+        biased("0.01, -5", ", axis = 0> (w, both").replace("both = {0.5, 2}", "both = {0.5, 0.000000000058207660913467407}");
+    let text = text.replace("w = {1, 2}", "w = {1, 0.00000000023}");
+    let error = run(&SNAP_BIASES, &text).0.unwrap_err();
+    assert!(error.contains("its bias -5 leaves the 32 bits"), "{error}");
+    let (model, notes) = run(&RAISE_STEPS, &text);
+    assert!(
+        notes.contains("y (Conv): output channels whose weights vanish beside their bias, and are coarser now: 1"),
+        "{notes}"
+    );
+    let model = model.unwrap();
+    let raised = 2f64.powi(13 - 34) as f32;
+    assert_eq!(elements(&model, "both/raised"), [0.5, raised]);
+    assert!(nodes(&model).contains("axis = 0> (w, \"both/raised\")"), "{}", nodes(&model));
+    // A bias that fits changes nothing; nor does one whose step other channels share.
+    for text in [biased("0.01, -5", ", axis = 0> (w, both"), biased("0, 1e9", "> (w, sw")] {
+        let (model, notes) = run(&RAISE_STEPS, &text);
+        assert!(!nodes(&model.unwrap()).contains("raised"));
+        assert_eq!(notes, "");
+    }
+    // A weight that two ops take keeps its step.
+    let shared = text.replace("y = Conv (xq, wq, b)", "y = Conv (xq, wq, b) z = Conv (xq, wq)");
+    let model = run(&RAISE_STEPS, &shared).0.unwrap();
+    assert!(!nodes(&model).contains("raised"), "{}", nodes(&model));
 }
 
 #[test]

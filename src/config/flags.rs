@@ -174,7 +174,7 @@ pub struct Flags {
     /// Decides every random choice [default: 0]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub seed: Option<u64>,
-    /// BatchNorm in training [default: batch]
+    /// BatchNorm in training [default: batch; frozen with fewer than 256 samples]
     #[arg(long, value_enum, value_name = "BN", help_heading = "Training")]
     pub bn: Option<BatchNorm>,
     /// Freeze weights of 4 bits or less that oscillate between levels in training

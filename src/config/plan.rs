@@ -74,8 +74,8 @@ pub struct Plan {
     pub weight_decay: Option<f64>,
     /// Decides every random choice.
     pub seed: u64,
-    /// BatchNorm in training.
-    pub bn: BatchNorm,
+    /// BatchNorm in training; `None`: by the number of samples.
+    pub bn: Option<BatchNorm>,
     /// Weights that oscillate in training.
     pub oscillations: Oscillations,
     /// What runs graphs.
@@ -229,7 +229,7 @@ impl Plan {
                 "0 or above",
             )?,
             seed: flags.seed.or(train.seed).unwrap_or(0),
-            bn: flags.bn.or(train.bn).unwrap_or_default(),
+            bn: flags.bn.or(train.bn),
             oscillations: if flags.freeze_oscillating || train.freeze_oscillating {
                 Oscillations::Frozen
             } else {

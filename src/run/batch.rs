@@ -16,9 +16,11 @@ use lsqc_passes::pipelines;
 
 use super::inputs::{Change, fed};
 use crate::compiler::{Compiler, serialize};
-use crate::data::{BatchAxis, Dataset, ModelInput};
+use crate::config::BatchNorm;
+use crate::data::{BatchAxis, Data, Dataset, ModelInput, Origin};
 use crate::engine::{Engine, LoadOptions};
 use crate::failure::Failure;
+use crate::terminal::Terminal;
 
 /// How far results of a sample may lie apart, in a batch and by itself, relative to the largest: kernels for other sizes add up in another
 /// order, and single precision then differs in the sixth digit; samples that see each other differ in the first.
@@ -212,4 +214,35 @@ fn has_shape(graph: &Graph, input: ValueId) -> bool {
 
 fn first(graph: &Graph, input: ValueId) -> Option<Dim> {
     graph[input].ty.as_ref()?.shape.as_ref()?.first().cloned()
+}
+
+/// Samples below which BatchNormalization keeps the model's statistics: the variance of fewer has a standard error of over 9 % (√(2/n)), more than
+/// what quantization moves it by.
+const FEW_SAMPLES: usize = 256;
+
+/// How BatchNormalization is trained, where the user has not said it: by the batch, if there is real data, enough of it, in batches.
+pub(super) fn batch_norm(
+    asked: Option<BatchNorm>,
+    data: &Data,
+    largest_batch: usize,
+    model: &Model,
+    terminal: &Terminal,
+) -> BatchNorm {
+    if data.origin == Origin::Synthetic || largest_batch == 1 {
+        return BatchNorm::Frozen;
+    }
+    let samples = data.train.len();
+    let by_samples = if samples < FEW_SAMPLES {
+        BatchNorm::Frozen
+    } else {
+        BatchNorm::Batch
+    };
+    if asked.is_none() && by_samples == BatchNorm::Frozen && model.graph.nodes().any(|(_, node)| node.op.is("BatchNormalization"))
+    {
+        terminal.note(format!(
+            "BatchNorm keeps the model's statistics: {samples} training samples are too few to take them from ({FEW_SAMPLES} are enough, `--bn batch` \
+             takes them all the same)"
+        ));
+    }
+    asked.unwrap_or(by_samples)
 }

@@ -20,7 +20,7 @@ use lsqc_passes::simplify::{TargetOpset, UPGRADE_OPSET};
 use crate::calibrate::{self, Calibration, Start};
 use crate::compiler::{Compiler, load};
 use crate::config::{BatchNorm, Loss, Plan, Size};
-use crate::data::{self, Data, Origin, TrainBatches, TrainOptions};
+use crate::data::{self, Data, TrainBatches, TrainOptions};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Selected, Tensors};
 use crate::metric::{self, Compared, Measured};
 use crate::shapes;
@@ -193,11 +193,7 @@ pub fn quantize(
     let (mut initial, mut sites) = place(&asked, compiler, &mut float)?;
     weight_only::check_engine(&asked, &sites.blocks, judge)?;
     let most = data.train.largest_batch().unwrap_or(usize::MAX);
-    let bn = if data.origin == Origin::Synthetic || most == 1 {
-        BatchNorm::Frozen
-    } else {
-        plan.bn
-    };
+    let bn = batch::batch_norm(plan.bn, &data, most, &initial, terminal);
     let of_classes = labelled.and_then(|place| outputs.get(place)?.classes).is_some();
     let loss = plan.loss(match (data.train.has_labels(), of_classes) {
         (true, true) => crate::config::Labels::Present,

@@ -1,6 +1,6 @@
 //! From a trained network to the file that a runtime runs in integers, and the graphs that prove it right.
 //!
-//! `fold-batch-norms` and `snap-biases` still work on fake quantizers: what they leave is what the lowered file must compute. `lower-qdq`
+//! `fold-batch-norms`, `raise-steps` and `snap-biases` still work on fake quantizers: what they leave is what the lowered file must compute. `lower-qdq`
 //! writes integers. `cut-at-quantizers` takes the fake-quantized graph apart into layers for the proof.
 
 mod bake_weights;
@@ -10,6 +10,7 @@ mod fold_batch_norms;
 mod form;
 mod lower_qdq;
 mod matmul_biases;
+mod raise_steps;
 mod separate_weights;
 mod snap_biases;
 mod stored;
@@ -23,6 +24,7 @@ pub use cut_at_quantizers::{CUT_AT_QUANTIZERS, LEVELS_IN};
 pub use fold_batch_norms::FOLD_BATCH_NORMS;
 pub use form::{Form, most_weight_bits};
 pub use lower_qdq::LOWER_QDQ;
+pub use raise_steps::RAISE_STEPS;
 pub use separate_weights::SEPARATE_WEIGHTS;
 pub use snap_biases::{SNAP_BIASES, accumulator_grid};
 pub use unpack_blocks::UNPACK_BLOCKS;

@@ -3,7 +3,7 @@
 use super::{PAPER_BITS, StepInit};
 use crate::ops::QuantRange;
 
-/// The initial step for `values` by `init`; `None` where they are all zero, so that no step fits them.
+/// The initial step for `values` by `init`; `None` where they are all zero, or so small that no normal number is a step for them.
 #[must_use]
 pub fn initial(values: &[f32], range: QuantRange, init: StepInit) -> Option<f32> {
     match init {
@@ -19,7 +19,7 @@ pub fn initial(values: &[f32], range: QuantRange, init: StepInit) -> Option<f32>
 pub fn lsq(values: &[f32], range: QuantRange) -> Option<f32> {
     let mean = values.iter().map(|v| f64::from(v.abs())).sum::<f64>() / values.len().max(1) as f64;
     let step = (2.0 * mean / f64::from(range.q_p()).sqrt()) as f32;
-    (step > 0.0 && step.is_finite()).then_some(step)
+    step.is_normal().then_some(step)
 }
 
 /// The step of the least mean squared error: a coarse scan of 2 % steps down from the one that clips nothing, then a fine one around the
@@ -34,7 +34,8 @@ pub fn min_mse(values: &[f32], range: QuantRange) -> Option<f32> {
     let largest = values.iter().fold(0.0f32, |most, &v| {
         most.max(if v < 0.0 && lo < 0.0 { v / lo } else { v.max(0.0) / hi })
     });
-    if !(largest > 0.0 && largest.is_finite()) {
+    // Below the normal numbers a product with 0.98 or 1.002 may be the number itself, and the scans would not end.
+    if !(largest.is_finite() && (largest * SMALLEST * COARSE).is_normal()) {
         return None;
     }
     let coarse = std::iter::successors(Some(largest), |step| Some(step * COARSE)).take_while(|&step| step > largest * SMALLEST);
@@ -116,6 +117,14 @@ mod tests {
         assert_eq!(lsq(&[0.0; 4], SIGNED_3), None);
         assert_eq!(min_mse(&[0.0; 4], SIGNED_3), None);
         assert_eq!(min_mse(&[], SIGNED_3), None);
+    }
+
+    #[test]
+    fn numbers_below_the_normal_ones_have_no_step() {
+        let tiny = [1e-42, -3e-41, 2e-40];
+        assert_eq!((lsq(&tiny, SIGNED_3), min_mse(&tiny, SIGNED_3)), (None, None));
+        let step = min_mse(&[1e-35, -3e-35, 2e-35], SIGNED_3).unwrap();
+        assert!(step.is_normal() && step < 3e-35, "{step:e}");
     }
 
     #[test]
