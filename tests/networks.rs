@@ -133,3 +133,28 @@ fn dead_filters_with_a_step_of_their_own() {
         assert_eq!(output.status.code(), Some(0), "{line}\n{said}");
     }
 }
+
+/// Filters a hundred and a thousand times as small as their neighbours: one step at 8 bits leaves them with a level or none.
+#[test]
+fn filters_that_are_too_unlike_for_one_step_are_named() {
+    let text = "g (float[N,2,4,4] x) => (float[N,4] y)
+        <float[4,2,1,1] w = {0.9, -0.8, 0.003, -0.004, 0.0009, 0.0004, 0.7, 0.6}, float[4,4,1,1] v = normal(seed = 1, scale = 0.3)>
+        { c = Conv (x, w) r = Relu (c) d = Conv (r, v) p = GlobalAveragePool (d) y = Flatten <axis = 1> (p) }";
+    let data = data("x", &[2, 4, 4], 48);
+    let warning = "in 1 of 2 layers one weight step is too coarse for many output channels ('Conv -> c': 2 of 4): --per-channel gives each a \
+                   step of its own";
+    for (flags, warned) in [
+        ("--bits 8", true),
+        ("--bits 8 --per-channel", false),
+        ("--bits 3 --placement paper", false),
+    ] {
+        let folder = folder(&[("model.onnxtxt", text.as_bytes()), ("data.npz", &data)]);
+        let line = format!(
+            "quantize model.onnxtxt --data data.npz --test-fraction 0.5 --engine tract --threads 1 --epochs 0 --batch 8 -o out.onnx {flags}"
+        );
+        let output = lsqc(folder.path(), &line);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{line}\n{said}");
+        assert_eq!(said.contains(warning), warned, "{line}\n{said}");
+    }
+}

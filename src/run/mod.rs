@@ -1,6 +1,7 @@
 //! One run of `quantize`, from the plan to the files: the order of the stages, and nothing else.
 
 pub mod batch;
+mod channels;
 mod front;
 mod inputs;
 mod proof;
@@ -242,6 +243,10 @@ pub fn quantize(
         ));
     }
     set_steps(compiler, &mut initial, &calibration, init)?;
+    if let Some(warning) = channels::coarse(&initial) {
+        terminal.warn(&warning);
+        warnings.push(warning);
+    }
     let Step {
         batch,
         shapes,
