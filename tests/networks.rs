@@ -143,12 +143,18 @@ fn filters_that_are_too_unlike_for_one_step_are_named() {
     let data = data("x", &[2, 4, 4], 48);
     let warning = "in 1 of 2 layers one weight step is too coarse for many output channels ('Conv -> c': 2 of 4): --per-channel gives each a \
                    step of its own";
-    for (flags, warned) in [
-        ("--bits 8", true),
-        ("--bits 8 --per-channel", false),
-        ("--bits 3 --placement paper", false),
+    // The first and the last layer have 8 bits unless a rule says otherwise.
+    let few = "[quantize]\nlayers = { \"*\" = \"w3a3\" }\n";
+    for (flags, rules, warned) in [
+        ("--bits 8", "", true),
+        ("--bits 8 --per-channel", "", false),
+        ("--bits 3", few, false),
     ] {
-        let folder = folder(&[("model.onnxtxt", text.as_bytes()), ("data.npz", &data)]);
+        let folder = folder(&[
+            ("model.onnxtxt", text.as_bytes()),
+            ("data.npz", &data),
+            ("lsqc.toml", rules.as_bytes()),
+        ]);
         let line = format!(
             "quantize model.onnxtxt --data data.npz --test-fraction 0.5 --engine tract --threads 1 --epochs 0 --batch 8 -o out.onnx {flags}"
         );
