@@ -147,11 +147,15 @@ fn operand_quantizer(graph: &Graph, mut value: ValueId) -> Option<Fixed> {
     }
 }
 
-/// Names the nodes that make these values after the quantizer.
+/// Names the nodes that make these values after the quantizer. A weight that is quantized twice gives its name to both; the number that its second
+/// value has then keeps the nodes apart, too.
 fn label(graph: &mut Graph, name: &str, values: &[ValueId]) {
     for &value in values {
-        if let Some(node) = graph[value].producer() {
-            graph[node].name = format!("{name}/{}", graph[node].op.name);
-        }
+        let Some(node) = graph[value].producer() else { continue };
+        let number = (graph[value].name().strip_prefix(name))
+            .and_then(|rest| rest.rsplit_once('_'))
+            .filter(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()))
+            .map(|(_, number)| format!("_{number}"));
+        graph[node].name = format!("{name}/{}{}", graph[node].op.name, number.unwrap_or_default());
     }
 }
