@@ -164,12 +164,3 @@ fn filters_that_are_too_unlike_for_one_step_are_named() {
         assert_eq!(said.contains(warning), warned, "{line}\n{said}");
     }
 }
-
-/// The first layer has 8 bits, the second fewer, and both take one weight.
-#[test]
-fn one_weight_at_two_widths() {
-    let text = "g (float[N,2,4,4] x) => (float[N,4] y)
-        <float[2,2,1,1] w = normal(seed = 1, scale = 0.6), float[4,2,1,1] v = normal(seed = 2, scale = 0.6)>
-        { c = Conv (x, w) r = Relu (c) d = Conv (r, w) q = Relu (d) e = Conv (q, v) p = GlobalAveragePool (e) y = Flatten <axis = 1> (p) }";
-    goes_through(text, "x", &[2, 4, 4]);
-}

@@ -400,3 +400,37 @@ fn operands_of_products_have_the_zero_point_that_the_runtime_takes() {
     assert_eq!(zero_points(&OPENVINO), ["int8 0", "int8 0", "uint8 0", "int8 0"]);
     assert_eq!(zero_points(&ORT), ["uint8 128", "uint8 128", "uint8 0", "uint8 0"]);
 }
+
+#[test]
+fn a_weight_that_is_quantized_twice_has_two_names() {
+    let text = "<ir_version: 8, opset_import: [\"\" : 13, \"lsqc\" : 1]>
+        g (float[1,2,2,2] x) => (float[1,2,2,2] y) <float[2,2,1,1] w = {1, 2, 3, 4}, float sx = {0.25}, float sw = {0.5}, float tw = {0.25}>
+        {
+          xq = lsqc.FakeQuantize <bits = 8, signed = 0> (x, sx)
+          wq = lsqc.FakeQuantize <bits = 8, signed = 1> (w, sw)
+          c = Conv (xq, wq)
+          cq = lsqc.FakeQuantize <bits = 8, signed = 0> (c, sx)
+          vq = lsqc.FakeQuantize <bits = 4, signed = 1> (w, tw)
+          y = Conv (cq, vq)
+        }";
+    let model = run_in(
+        &[&INFER_TYPES, &SNAP_BIASES, &LOWER_QDQ],
+        &mut PassCx::new(&NoEvaluator),
+        text,
+    )
+    .unwrap();
+    let mut names: Vec<&str> = model
+        .graph
+        .nodes()
+        .map(|(_, node)| node.name.as_str())
+        .filter(|name| !name.is_empty())
+        .collect();
+    names.sort_unstable();
+    let count = names.len();
+    names.dedup();
+    assert_eq!(names.len(), count, "{names:?}");
+    assert!(
+        names.contains(&"w/DequantizeLinear") && names.contains(&"w/DequantizeLinear_1"),
+        "{names:?}"
+    );
+}
