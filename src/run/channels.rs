@@ -30,7 +30,7 @@ pub fn coarse(initial: &Model) -> Option<String> {
             && let Some((lost, alive)) = lost_channels(weight, &fixed, step, op.axis)
         {
             #[allow(clippy::cast_precision_loss)]
-            if lost as f64 >= MANY * alive as f64 {
+            if lost > 0 && lost as f64 >= MANY * alive as f64 {
                 named.push(format!("'{}': {lost} of {alive}", graph[id].label(graph)));
             }
         }
