@@ -25,7 +25,7 @@ pub use file::OutputRule;
 pub use flags::{DataFlags, EngineFlags, Flags, MessageFlags, QuantizeFlags, ShapeFlags};
 pub use inputs::{Extent, Extents, InputWishes};
 pub use layers::{LayerRule, LayerRules};
-pub use plan::{DEPLOY_FILES, EnginePlan, Labels, Length, Loss, Outputs, Plan, StepOutput};
+pub use plan::{DEPLOY_FILES, EnginePlan, Labels, Length, Loss, Outputs, Plan, Rate, StepOutput};
 pub use settings::{Quantization, Settings, check_model, data_spec};
 pub use size::Size;
 pub use weight_only::WeightOnly;

@@ -37,6 +37,25 @@ pub const DEPLOY_FILES: [&str; 6] = [
 ];
 const DEFAULT_PROOF_IMAGES: usize = 256;
 
+/// The learning rate η₀ of the first step.
+#[derive(Clone, Copy, Debug)]
+pub enum Rate {
+    /// Asked for: it stands.
+    Asked(f64),
+    /// The method's own: it is lowered where training does harm.
+    Own(f64),
+}
+
+impl Rate {
+    /// η₀ of the first attempt.
+    #[must_use]
+    pub fn start(self) -> f64 {
+        match self {
+            Rate::Asked(rate) | Rate::Own(rate) => rate,
+        }
+    }
+}
+
 /// What one run does.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -68,7 +87,7 @@ pub struct Plan {
     pub batch: usize,
     /// What a step may be estimated to take; `None`: the batch is halved until it fits half of the machine's memory.
     pub memory: Option<Size>,
-    /// The learning rate that was asked for; see [`Plan::learning_rate`].
+    /// The learning rate that was asked for; see [`Plan::rate`].
     pub lr: Option<f64>,
     /// The weight decay that was asked for; `None`: by the weights' bits.
     pub weight_decay: Option<f64>,
@@ -279,8 +298,9 @@ impl Plan {
 
     /// The learning rate: what was asked for, or the method's: 0.01, but 0.001 where weights and activations have 8 bits.
     #[must_use]
-    pub fn learning_rate(&self) -> f64 {
-        self.lr.unwrap_or(if self.bits.are_eight() { 0.001 } else { 0.01 })
+    pub fn rate(&self) -> Rate {
+        self.lr
+            .map_or(Rate::Own(if self.bits.are_eight() { 0.001 } else { 0.01 }), Rate::Asked)
     }
 
     /// What is minimised, now that it is known whether the training data has labels.

@@ -49,7 +49,7 @@ fn defaults() {
         (plan.length, plan.init, plan.loss_choice),
         (Length::Epochs(3), Init::Auto, LossChoice::Auto)
     );
-    assert_eq!((plan.learning_rate(), plan.data.test_fraction), (0.001, 0.1));
+    assert_eq!((plan.rate().start(), plan.data.test_fraction), (0.001, 0.1));
     assert!(plan.outputs.report.ends_with("out.report.json"));
 }
 
@@ -68,11 +68,7 @@ fn flags_win_over_the_file() {
     );
     let from_file = plan(&folder, "").unwrap();
     assert_eq!(
-        (
-            from_file.bits.to_string().as_str(),
-            from_file.batch,
-            from_file.learning_rate()
-        ),
+        (from_file.bits.to_string().as_str(), from_file.batch, from_file.rate().start()),
         ("w3a3", 64, 0.5)
     );
     assert_eq!(from_file.length, Length::Steps(10));
@@ -87,7 +83,7 @@ fn flags_win_over_the_file() {
         (
             from_flags.bits.to_string().as_str(),
             from_flags.batch,
-            from_flags.learning_rate()
+            from_flags.rate().start()
         ),
         ("w2a4", 8, 0.1)
     );

@@ -274,15 +274,17 @@ pub fn quantize(
     };
     let mut trained = initial.clone();
     let (mut losses, mut peak, mut oscillations) = (Vec::new(), None, BTreeMap::new());
-    let learning_rate = plan.learning_rate();
+    let mut learning_rate = plan.rate().start();
     if let Some(graph) = graph.as_ref().filter(|_| steps > 0) {
         let train_plan = TrainPlan {
             steps,
-            learning_rate,
+            rate: plan.rate(),
             batches,
         };
         let result = clock.stage("training", || tune::train(graph, &train_plan, with))?;
         losses = result.losses;
+        learning_rate = result.learning_rate;
+        warnings.extend(result.warnings);
         peak = result.peak;
         oscillations = tune::oscillations(&result.state);
         set_constants(&mut trained, &result.state);
@@ -367,7 +369,7 @@ pub fn quantize(
         trained,
         fake: spelled,
         lowered,
-        loss: (steps > 0).then_some(loss),
+        loss: (!losses.is_empty()).then_some(loss),
         losses,
         estimate,
         peak,

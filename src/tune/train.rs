@@ -1,7 +1,9 @@
 //! The training loop: cosine-decayed SGD over shuffled, prefetched batches, with the state on the engine's device.
 //!
-//! It stops, naming the tensor, when the loss is not finite or when a step has shrunk to its floor.
+//! Where the loss is not finite, a step has shrunk to its floor, or the loss ends far above where it began, training does harm. A learning
+//! rate that was asked for stands, and the run stops or says so; the method's own is lowered, and training begins again.
 
+use std::fmt;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -14,7 +16,7 @@ use super::assemble::StepGraph;
 use super::memory::Meter;
 use super::oscillations::freeze_threshold;
 use crate::compiler::serialize;
-use crate::config::Size;
+use crate::config::{Rate, Size};
 use crate::data::{Batch, TrainBatches, TrainOptions};
 use crate::engine::{Engine, LoadOptions, Session, Tensors};
 use crate::failure::{Failure, Kind};
@@ -25,8 +27,8 @@ use crate::interrupt;
 pub struct TrainPlan {
     /// Steps in all.
     pub steps: u64,
-    /// The learning rate η₀ of the first step.
-    pub learning_rate: f64,
+    /// The learning rate of the first step.
+    pub rate: Rate,
     /// Batches.
     pub batches: TrainOptions,
 }
@@ -36,10 +38,14 @@ pub struct TrainPlan {
 pub struct Trained {
     /// The state after the last step.
     pub state: Tensors,
-    /// The loss of every step.
+    /// The loss of every step; none where the network stays as it was calibrated.
     pub losses: Vec<f32>,
+    /// The learning rate η₀ that it was trained with.
+    pub learning_rate: f64,
     /// What it took beyond what was there before the first step, where the system tells.
     pub peak: Option<Size>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
 }
 
 /// A step graph that is loaded.
@@ -109,40 +115,132 @@ pub fn cosine(start: f64, step: u64, steps: u64) -> f32 {
     (start * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())) as f32
 }
 
-/// Runs `plan.steps` steps of `graph`.
+/// How often training is begun again at a lower rate, and how much lower.
+const RETREATS: i32 = 3;
+const RETREAT: f64 = 10.0;
+
+/// Runs `plan.steps` steps of `graph`. Where they do harm at the method's own learning rate, training begins again from the first state at a
+/// tenth of it, and after [`RETREATS`] of these the network stays as it was calibrated.
 ///
 /// # Errors
 /// Engine, if it fails or training diverges; interrupted, on a signal.
 pub fn train(graph: &StepGraph, plan: &TrainPlan, with: Loop) -> Result<Trained> {
     let mut stepper = Stepper::load(graph, with.engine, with.options)?;
     let meter = Meter::start();
-    let mut batches = TrainBatches::start(Arc::clone(with.data), plan.batches)?;
-    let progress = with.terminal.progress("train", plan.steps);
-    let mut losses = Vec::new();
-    for step in 0..plan.steps {
-        interrupt::check()?;
-        stepper.set_freeze_threshold(freeze_threshold(step, plan.steps));
-        let loss = stepper.step(batches.next_batch()?, cosine(plan.learning_rate, step, plan.steps))?;
-        let session = stepper.session.as_ref();
-        if !loss.is_finite() {
-            return Err(diverged(session, step, loss));
+    let mut warnings = Vec::new();
+    let mut warn = |warning: String| {
+        with.terminal.warn(&warning);
+        warnings.push(warning);
+    };
+    let mut rate = plan.rate.start();
+    let mut retreats = 0;
+    let losses = loop {
+        let Attempt { losses, harm } = attempt(&mut stepper, graph, plan, rate, with)?;
+        match (harm, plan.rate) {
+            (None, _) => break losses,
+            (Some(harm), Rate::Own(_)) => {
+                stepper.session.set_state(&graph.state)?;
+                let cure = "give a lower one (--lr), more or other data, or calibrate only (--epochs 0)";
+                if retreats == RETREATS {
+                    warn(format!(
+                        "{harm}, at a learning rate of {rate}, too: the network stays as it was calibrated; {cure}"
+                    ));
+                    break Vec::new();
+                }
+                retreats += 1;
+                let lower = plan.rate.start() / RETREAT.powi(retreats);
+                warn(format!("{harm}, at a learning rate of {rate}: it begins again at {lower}"));
+                rate = lower;
+            }
+            (Some(harm @ Harm::Worse(..)), Rate::Asked(_)) => {
+                warn(format!("{harm}: {CURE}, or calibrate only (--epochs 0)"));
+                break losses;
+            }
+            (Some(Harm::Broken(how)), Rate::Asked(_)) => return Err(Failure::new(Kind::Engine, how).help(CURE).into()),
         }
-        losses.push(loss);
-        if (step + 1) % LOOK_EVERY == 0 || step + 1 == plan.steps {
-            check_state(&session.state()?, graph, step)?;
-        }
-        progress.advance(1, format!("loss {loss:.4}"));
-    }
+    };
     Ok(Trained {
         state: stepper.session.state()?,
         losses,
+        learning_rate: rate,
         peak: meter.peak().map(Size::of),
+        warnings,
     })
 }
 
 const CURE: &str = "lower the learning rate (--lr), or check the data's preprocessing";
 
-fn diverged(session: &dyn Session, step: u64, loss: f32) -> anyhow::Error {
+/// The steps that were taken, and what is wrong with them.
+struct Attempt {
+    losses: Vec<f32>,
+    harm: Option<Harm>,
+}
+
+fn attempt(stepper: &mut Stepper, graph: &StepGraph, plan: &TrainPlan, rate: f64, with: Loop) -> Result<Attempt> {
+    let mut batches = TrainBatches::start(Arc::clone(with.data), plan.batches)?;
+    let progress = with.terminal.progress("train", plan.steps);
+    let mut losses = Vec::new();
+    let mut harm = None;
+    for step in 0..plan.steps {
+        interrupt::check()?;
+        stepper.set_freeze_threshold(freeze_threshold(step, plan.steps));
+        let loss = stepper.step(batches.next_batch()?, cosine(rate, step, plan.steps))?;
+        if loss.is_finite() {
+            losses.push(loss);
+            if (step + 1) % LOOK_EVERY == 0 || step + 1 == plan.steps {
+                harm = of_state(&stepper.session.state()?, graph, step);
+            }
+        } else {
+            harm = Some(diverged(stepper.session.as_ref(), step, loss));
+        }
+        if harm.is_some() {
+            return Ok(Attempt { losses, harm });
+        }
+        progress.advance(1, format!("loss {loss:.4}"));
+    }
+    harm = worse(&losses);
+    Ok(Attempt { losses, harm })
+}
+
+/// How training does harm.
+#[derive(Debug, PartialEq)]
+enum Harm {
+    /// In a way that leaves nothing to use.
+    Broken(String),
+    /// The mean loss of the first steps and of the last ones.
+    Worse(f32, f32),
+}
+
+impl fmt::Display for Harm {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Harm::Broken(how) => f.write_str(how),
+            Harm::Worse(first, last) => write!(
+                f,
+                "training made the loss worse, from {first:.3e} in its first steps to {last:.3e} in its last"
+            ),
+        }
+    }
+}
+
+/// Whether training leaves the network worse than it found it, as far as a few noisy losses can tell.
+#[allow(clippy::cast_precision_loss)]
+fn worse(losses: &[f32]) -> Option<Harm> {
+    /// The part of all steps that is looked at on either end, and the most of them: the first ones are those of the calibrated network
+    /// only while it is still near.
+    const PART: usize = 8;
+    const MOST: usize = 16;
+    /// Losses of single batches differ by tens of percent, means of the least number that is looked at by less than this.
+    const FACTOR: f32 = 2.0;
+    let count = (losses.len() / PART).min(MOST);
+    let first = losses.get(..count).filter(|first| !first.is_empty())?;
+    let last = losses.get(losses.len() - count..)?;
+    let mean = |losses: &[f32]| losses.iter().sum::<f32>() / count as f32;
+    let (first, last) = (mean(first), mean(last));
+    (last > FACTOR * first).then_some(Harm::Worse(first, last))
+}
+
+fn diverged(session: &dyn Session, step: u64, loss: f32) -> Harm {
     let state = session.state().unwrap_or_default();
     let first = state
         .iter()
@@ -151,36 +249,27 @@ fn diverged(session: &dyn Session, step: u64, loss: f32) -> anyhow::Error {
     let at = first.map_or(String::new(), |name| {
         format!("; the first tensor that is not finite is '{name}'")
     });
-    Failure::new(
-        Kind::Engine,
-        format!("training diverged: the loss is {loss} at step {}{at}", step + 1),
-    )
-    .help(CURE)
-    .into()
+    Harm::Broken(format!("training diverged: the loss is {loss} at step {}{at}", step + 1))
 }
 
-fn check_state(state: &Tensors, graph: &StepGraph, step: u64) -> Result<()> {
-    for (name, tensor) in state {
-        if !is_finite(tensor) {
-            let message = format!("training diverged: '{name}' is not finite after step {}", step + 1);
-            return Err(Failure::new(Kind::Engine, message).help(CURE).into());
-        }
+fn of_state(state: &Tensors, graph: &StepGraph, step: u64) -> Option<Harm> {
+    let step = step + 1;
+    if let Some((name, _)) = state.iter().find(|(_, tensor)| !is_finite(tensor)) {
+        return Some(Harm::Broken(format!(
+            "training diverged: '{name}' is not finite after step {step}"
+        )));
     }
-    for (name, floors) in &graph.floors {
-        let Some(values) = state.get(name).and_then(Tensor::to_f32) else {
-            continue;
-        };
+    graph.floors.iter().find_map(|(name, floors)| {
+        let values = state.get(name).and_then(Tensor::to_f32)?;
         // Of a step for each channel some may fall: such a channel is as good as dead.
-        if values.iter().zip(floors).all(|(value, floor)| value <= floor) {
-            let floor = floors.first().copied().unwrap_or_default();
-            let message = format!(
-                "the quantizer step '{name}' has vanished after step {}: it fell to {floor:e}",
-                step + 1
-            );
-            return Err(Failure::new(Kind::Engine, message).help(CURE).into());
-        }
-    }
-    Ok(())
+        let fallen = values.iter().zip(floors).all(|(value, floor)| value <= floor);
+        let floor = floors.first().copied().unwrap_or_default();
+        fallen.then(|| {
+            Harm::Broken(format!(
+                "the quantizer step '{name}' has vanished after step {step}: it fell to {floor:e}"
+            ))
+        })
+    })
 }
 
 fn is_finite(tensor: &Tensor) -> bool {
@@ -198,5 +287,13 @@ mod tests {
         assert_eq!(cosine(0.01, 0, 100), 0.01);
         assert!((cosine(0.01, 50, 100) - 0.005).abs() < 1e-9);
         assert!(cosine(0.01, 99, 100) < 1e-5);
+    }
+    #[test]
+    fn training_is_worse_where_the_last_losses_are_far_above_the_first() {
+        let rising: Vec<f32> = [0.1, 0.2].into_iter().chain([5.0; 16]).chain([0.6, 0.4]).collect();
+        assert_eq!(worse(&rising), Some(Harm::Worse(0.15, 0.5)));
+        let noisy: Vec<f32> = [0.1, 0.2].into_iter().chain([5.0; 16]).chain([0.2, 0.3]).collect();
+        assert_eq!(worse(&noisy), None, "within the noise of single batches");
+        assert_eq!(worse(&[0.1, 9.0, 9.0]), None, "too few to tell");
     }
 }

@@ -175,6 +175,8 @@ def refusals() -> None:
 
 def interrupted() -> None:
     """Signals end the study and the run, and what was stored stays."""
+    # Whoever runs the tests in the background may ignore it, and what is ignored stays so in every child.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
