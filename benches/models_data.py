@@ -129,6 +129,15 @@ def _sound(length: int) -> np.ndarray:
     return (0.3 * np.array(tones) + noise).astype(np.float32)
 
 
+def _log_power(sound: np.ndarray, window: int, hop: int) -> np.ndarray:
+    """log10 |F|² of Hann windows around every `hop`-th value of [samples, length]: [samples, frames, window/2 + 1]."""
+    padded = np.pad(sound, [(0, 0), (window // 2, window // 2)], mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window, axis=1)[:, ::hop]
+    hann = np.sin(np.pi * np.arange(window) / window) ** 2
+    power = np.abs(np.fft.rfft(frames * hann)) ** 2
+    return np.log10(np.maximum(power, 1e-12)).astype(np.float32)
+
+
 def _tokens(types: bool) -> Arrays:
     random, length = _random(), 16
     ids = random.integers(1000, 29000, (SAMPLES, length))
@@ -211,8 +220,8 @@ CASES = [
         "basic-pitch", _PITCH, "basic_pitch/saved_models/icassp_2022/nmp.onnx", "audio to notes, behind a filter bank",
         lambda: {"serving_default_input_2:0": _sound(43844)[:, :, None]},
     ),
-    Case("dnsmos-model", _SPEECHMOS, "speechmos/dnsmos_models/model_v8.onnx", "speech quality, CNN", lambda: {"input_1": 40 * _patches(SAMPLES, 900, 120)}),
-    Case("dnsmos-sig", _SPEECHMOS, "speechmos/dnsmos_models/sig.onnx", "speech quality, CNN", lambda: {"input_1": _patches(SAMPLES, 901, 161)}),
+    Case("dnsmos-model", _SPEECHMOS, "speechmos/dnsmos_models/model_v8.onnx", "speech quality, CNN", lambda: {"input_1": _patches(SAMPLES, 900, 120, low=-1)}),
+    Case("dnsmos-sig", _SPEECHMOS, "speechmos/dnsmos_models/sig.onnx", "speech quality, CNN", lambda: {"input_1": _log_power(_sound(160 * 900), 320, 160)}),
     Case(
         "dnsmos-all", _SPEECHMOS, "speechmos/dnsmos_models/sig_bak_ovr.onnx", "speech quality, CNN behind a Fourier transform",
         lambda: {"input_1": _sound(144160)},
