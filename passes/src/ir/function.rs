@@ -3,7 +3,6 @@
 use super::attributes::{Attribute, Remainder};
 use super::graph::Graph;
 use super::model::OpsetImport;
-use super::node::Node;
 
 /// One function. A node calls it by its domain, name and overload.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,16 +23,4 @@ pub struct Function {
     pub body: Result<Graph, String>,
     /// What else the message says.
     pub remainder: Remainder,
-}
-
-impl Function {
-    /// Does `node` call it, if there is no other of the same names?
-    #[must_use]
-    pub fn is_called_by(&self, node: &Node) -> bool {
-        self.name == node.op.name && self.overload == node.overload && plain(&self.domain) == plain(&node.op.domain)
-    }
-}
-
-fn plain(domain: &str) -> &str {
-    if domain == "ai.onnx" { "" } else { domain }
 }

@@ -45,7 +45,12 @@ pub fn read(bytes: Bytes, external: &dyn ExternalData) -> Result<(Model, Vec<War
             graph: graph.name().to_owned(),
         });
     }
-    let functions = std::mem::take(&mut proto.functions);
+    // What training information calls is not known here, so its functions stay with it.
+    let functions = if proto.training_info.is_empty() {
+        std::mem::take(&mut proto.functions)
+    } else {
+        Vec::new()
+    };
     let model = Model {
         ir_version: proto.ir_version.take_if(|version| *version != 0).unwrap_or_default(),
         opset_imports,

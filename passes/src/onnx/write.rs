@@ -137,7 +137,7 @@ fn model_proto(model: &Model, own_ops: OwnOps) -> Result<ModelProto, WriteError>
     let mut outermost = |inner: &Graph| graph(inner, &Names::outermost(), own_ops);
     proto.graph = Some(outermost(&model.graph)?);
     let functions = model.functions.iter().map(|of| function::write(of, &mut outermost));
-    proto.functions = functions.collect::<Result<_, _>>()?;
+    proto.functions.extend(functions.collect::<Result<Vec<_>, _>>()?);
     Ok(proto)
 }
 
