@@ -185,12 +185,21 @@ fn what_cannot_be_inlined_stays() {
             "local.f (x)",
             &format!("{here} f (x) => (y) {{ y = local.g (x) }} {here} g (x) => (y) {{ y = local.f (x) }}"),
         ),
-        refusal("local.f (x)", &format!("{here} f (x) => (y) {{ y = Neg (x) }} {here} f (x) => (y) {{ y = Abs (x) }}")),
+        refusal(
+            "local.f (x)",
+            &format!("{here} f (x) => (y) {{ y = Neg (x) }} {here} f (x) => (y) {{ y = Abs (x) }}"),
+        ),
         refusal("local.f (x, x)", &format!("{here} f (x) => (y) {{ y = Neg (x) }}")),
         refusal("local.f (x)", &format!("{here} f (x) => () {{ y = Neg (x) }}")),
         refusal("local.f (\"\")", &format!("{here} f (x) => (x) {{ y = Neg (x) }}")),
-        refusal("local.f (x)", r#"<domain: "local", opset_import: ["" : 18]> f (x) => (y) { y = Neg (x) }"#),
-        refusal("local.f (x)", r#"<domain: "local", opset_import: ["other" : 1]> f (x) => (y) { y = other.Op (x) }"#),
+        refusal(
+            "local.f (x)",
+            r#"<domain: "local", opset_import: ["" : 18]> f (x) => (y) { y = Neg (x) }"#,
+        ),
+        refusal(
+            "local.f (x)",
+            r#"<domain: "local", opset_import: ["other" : 1]> f (x) => (y) { y = other.Op (x) }"#,
+        ),
         refusal(
             "local.f (x)",
             r#"<domain: "local", opset_import: ["" : 7]> f (x) => (y) { y = Upsample <mode = "nearest"> (x) }"#,
@@ -223,7 +232,8 @@ fn what_cannot_be_inlined_stays() {
 #[test]
 fn functions_that_double_each_other_end_in_an_error() {
     use std::fmt::Write as _;
-    let mut text = String::from(r#"<ir_version: 10, opset_import: ["" : 17, "local" : 1]> g (float x) => (y) { y = local.f0 (x) }"#);
+    let mut text =
+        String::from(r#"<ir_version: 10, opset_import: ["" : 17, "local" : 1]> g (float x) => (y) { y = local.f0 (x) }"#);
     for depth in 0..64 {
         let next = depth + 1;
         let _ = write!(
@@ -239,7 +249,8 @@ fn functions_that_double_each_other_end_in_an_error() {
 fn a_deep_chain_of_functions_is_followed() {
     use std::fmt::Write as _;
     const DEPTH: usize = 2000;
-    let mut text = String::from(r#"<ir_version: 10, opset_import: ["" : 17, "local" : 1]> g (float x) => (y) { y = local.f0 (x) }"#);
+    let mut text =
+        String::from(r#"<ir_version: 10, opset_import: ["" : 17, "local" : 1]> g (float x) => (y) { y = local.f0 (x) }"#);
     for depth in 0..DEPTH {
         let next = depth + 1;
         let _ = write!(
@@ -247,7 +258,10 @@ fn a_deep_chain_of_functions_is_followed() {
             r#"<domain: "local", opset_import: ["local" : 1]> f{depth} (x) => (y) {{ y = local.f{next} (x) }}"#
         );
     }
-    let _ = write!(text, r#"<domain: "local", opset_import: ["" : 17]> f{DEPTH} (x) => (y) {{ y = Neg (x) }}"#);
+    let _ = write!(
+        text,
+        r#"<domain: "local", opset_import: ["" : 17]> f{DEPTH} (x) => (y) {{ y = Neg (x) }}"#
+    );
     assert!(inline(&text).contains("y = Neg (x)"));
 }
 

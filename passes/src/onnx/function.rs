@@ -28,7 +28,10 @@ impl Reader<'_> {
             domain: take_text(&mut proto.domain),
             name: take_text(&mut proto.name),
             overload: take_text(&mut proto.overload),
-            opset_imports: std::mem::take(&mut proto.opset_import).into_iter().map(opset_import).collect(),
+            opset_imports: std::mem::take(&mut proto.opset_import)
+                .into_iter()
+                .map(opset_import)
+                .collect(),
             attributes: std::mem::take(&mut proto.attribute),
             defaults,
             body,

@@ -101,7 +101,9 @@ impl Work<'_> {
             for inner in graph[id].subgraphs_mut() {
                 changed |= self.graph(inner, cx)?;
             }
-            let Some(function) = self.library.find(&graph[id]) else { continue };
+            let Some(function) = self.library.find(&graph[id]) else {
+                continue;
+            };
             let call = function.and_then(|function| Call::prepare(function, graph, id, &self.library, cx));
             let call = match call {
                 Ok(call) => call,

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use super::elements::{self, print_float};
 use super::lex::{is_identifier, is_plain};
-use crate::ir::{Attr, Attribute, Def, Dim, Function, Graph, Model, Names, Node, NodeId, Op, OpsetImport, Tensor, TensorType, ValueId};
+use crate::ir::{
+    Attr, Attribute, Def, Dim, Function, Graph, Model, Names, Node, NodeId, Op, OpsetImport, Tensor, TensorType, ValueId,
+};
 
 /// Of which inner values the types are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -88,7 +88,10 @@ pub(super) fn multi_head(site: &mut Site) -> Results {
         parts.push(part);
         widths.push(site.last(part, name)?);
     }
-    let (size, value_size) = (head_size(widths[0], heads, "a query")?, head_size(widths[2], heads, "a value")?);
+    let (size, value_size) = (
+        head_size(widths[0], heads, "a query")?,
+        head_size(widths[2], heads, "a value")?,
+    );
     if widths[0] != widths[1] {
         return Err(format!("a query has {} features and a key {}", widths[0], widths[1]));
     }

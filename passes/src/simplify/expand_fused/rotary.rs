@@ -47,7 +47,10 @@ pub(super) fn rotary(site: &mut Site) -> Results {
     let (first, second) = if interleaved {
         (site.b.slice(by_head, 3, 0, turned, 2), site.b.slice(by_head, 3, 1, turned, 2))
     } else {
-        (site.b.slice(by_head, 3, 0, half, 1), site.b.slice(by_head, 3, half, turned, 1))
+        (
+            site.b.slice(by_head, 3, 0, half, 1),
+            site.b.slice(by_head, 3, half, turned, 1),
+        )
     };
     let [a, b, c, d] = [(cos, first), (sin, second), (sin, first), (cos, second)].map(|(t, x)| site.b.mul(t, x));
     let (real, imaginary) = (site.b.sub(a, b), site.b.add(c, d));

@@ -96,7 +96,11 @@ impl<'a> Site<'a> {
     /// Declines if there are operands from `index` on.
     pub(super) fn at_most(&self, index: usize) -> Result<(), String> {
         let more = self.node.inputs().iter().skip(index).any(Option::is_some);
-        if more { Err(format!("it has more than {index} operands")) } else { Ok(()) }
+        if more {
+            Err(format!("it has more than {index} operands"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Declines if something takes result `index`.
@@ -134,7 +138,12 @@ impl<'a> Site<'a> {
 
     /// Declines attributes other than these.
     pub(super) fn attributes(&self, known: &[&str]) -> Result<(), String> {
-        match self.node.attributes.iter().find(|given| !known.contains(&given.name.as_str())) {
+        match self
+            .node
+            .attributes
+            .iter()
+            .find(|given| !known.contains(&given.name.as_str()))
+        {
             Some(other) => Err(format!("lsqc does not know its attribute {}", other.name)),
             None => Ok(()),
         }
@@ -156,7 +165,11 @@ impl<'a> Site<'a> {
 
     /// Declines if the flag is set.
     pub(super) fn not_set(&self, name: &str) -> Result<(), String> {
-        if self.flag(name)? { Err(format!("its attribute {name} is set")) } else { Ok(()) }
+        if self.flag(name)? {
+            Err(format!("its attribute {name} is set"))
+        } else {
+            Ok(())
+        }
     }
 
     /// An integer of at least 1.

@@ -106,12 +106,15 @@ fn unpacked(site: &mut Site, q: ValueId, k: ValueId, v: ValueId) -> Operands {
     Ok((size, None, operands))
 }
 
+/// No network has more; a file may say anything.
+const MOST_HEADS: i64 = 1 << 16;
+
 /// Gives each head of queries its head of keys and values.
 fn shared_by(site: &mut Site, operands: Heads, heads: i64, shared: i64) -> Result<Heads, String> {
     if heads == shared {
         return Ok(operands);
     }
-    if shared < 1 || heads % shared != 0 {
+    if shared < 1 || heads % shared != 0 || heads > MOST_HEADS {
         return Err(format!("{heads} heads of queries cannot share {shared} of keys"));
     }
     let each = heads / shared;

@@ -184,7 +184,9 @@ fn without_symbols(ty: TensorType) -> TensorType {
 
 /// Gives the values of a subgraph, and of those in it, names that are new in the whole model.
 fn rename(subgraph: &mut Graph, prefix: &str, names: &mut Names) {
-    let own = subgraph.values().filter(|(_, value)| !matches!(value.def(), Def::Captured(_)));
+    let own = subgraph
+        .values()
+        .filter(|(_, value)| !matches!(value.def(), Def::Captured(_)));
     for value in own.map(|(id, _)| id).collect::<Vec<_>>() {
         let name = names.fresh(&format!("{prefix}/{}", subgraph[value].name()));
         subgraph.rename(value, &name);
@@ -251,7 +253,11 @@ fn domains(graph: &Graph, library: &Library) -> HashSet<String> {
     for (_, node) in graph.nodes() {
         if library.find(node).is_none() {
             let default = node.op.in_default_domain();
-            found.insert(if default { String::new() } else { node.op.domain.clone().into_owned() });
+            found.insert(if default {
+                String::new()
+            } else {
+                node.op.domain.clone().into_owned()
+            });
         }
         found.extend(node.subgraphs().flat_map(|inner| domains(inner, library)));
     }

@@ -16,7 +16,11 @@ fn call_key(node: &Node) -> Key<'_> {
 }
 
 fn key(function: &Function) -> Key<'_> {
-    let domain = if function.domain == "ai.onnx" { "" } else { function.domain.as_str() };
+    let domain = if function.domain == "ai.onnx" {
+        ""
+    } else {
+        function.domain.as_str()
+    };
     (domain, &function.name, &function.overload)
 }
 
@@ -35,7 +39,13 @@ impl<'a> Library<'a> {
         let mut refused: Vec<Option<String>> = Vec::with_capacity(functions.len());
         let mut twice = Vec::new();
         for (index, function) in functions.iter().enumerate() {
-            refused.push(function.body.as_ref().err().map(|why| format!("its body cannot be read: {why}")));
+            refused.push(
+                function
+                    .body
+                    .as_ref()
+                    .err()
+                    .map(|why| format!("its body cannot be read: {why}")),
+            );
             if let Some(first) = by_key.insert(key(function), index) {
                 twice.extend([first, index]);
             }
@@ -50,7 +60,11 @@ impl<'a> Library<'a> {
             versions: HashMap::new(),
         };
         for import in &model.opset_imports {
-            let domain = if import.domain == "ai.onnx" { "" } else { import.domain.as_str() };
+            let domain = if import.domain == "ai.onnx" {
+                ""
+            } else {
+                import.domain.as_str()
+            };
             library.versions.insert(domain.to_owned(), import.version);
         }
         library.refuse_recursion();

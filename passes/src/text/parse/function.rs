@@ -62,9 +62,10 @@ impl Parser<'_> {
         self.expect('@')?;
         let kind = (0..).zip(KINDS).find(|(code, kind)| *code != 0 && hint == Some(kind));
         let Some((kind, _)) = kind else {
-            return self
-                .lexer
-                .error(place, "a reference to a function's attribute needs its type: 'alpha: float = @alpha'");
+            return self.lexer.error(
+                place,
+                "a reference to a function's attribute needs its type: 'alpha: float = @alpha'",
+            );
         };
         let name = self.name("the name of an attribute of the function")?;
         Ok(Attr::Reference { name, kind })
