@@ -26,6 +26,8 @@ mod rotary;
 mod site;
 mod standard_attention;
 
+use std::collections::HashSet;
+
 use crate::analyze;
 use crate::ir::{Graph, Model, Node, NodeId, ValueId};
 use crate::ops::build::type_results;
@@ -41,12 +43,15 @@ pub static EXPAND_FUSED: Pass = Pass {
     run,
 };
 
+/// ONNX Runtime's own domain.
+const CONTRIB: &str = "com.microsoft";
+
 /// Adds what a node computes, and gives its results as far as they are wanted; or says why it has no spelling.
 type Rule = fn(&mut Site) -> Result<Vec<Option<ValueId>>, String>;
 
 fn rule(node: &Node, opset: i64) -> Option<Rule> {
     let name = node.op.name.as_ref();
-    if node.op.domain == "com.microsoft" {
+    if node.op.domain == CONTRIB {
         return Some(match name {
             "Gelu" => activations::gelu,
             "FastGelu" => activations::fast_gelu,
@@ -77,6 +82,14 @@ fn rule(node: &Node, opset: i64) -> Option<Rule> {
 
 fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let opset = model.opset();
+    if opset < 13 {
+        let graph = &model.graph;
+        let early = graph.nodes().filter(|(_, node)| rule(node, opset).is_some());
+        for (id, _) in early {
+            cx.note(graph, id, format!("it stays as it is: operator set {opset} is before 13"));
+        }
+        return Ok(Changed::No);
+    }
     let fused = |graph: &Graph| graph.nodes().any(|(_, node)| rule(node, opset).is_some());
     let mut changed = false;
     // Types behind a fused op are known once it is expanded.
@@ -90,6 +103,9 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
             }
             break;
         }
+    }
+    if changed {
+        super::forget_domains(model, &HashSet::from([CONTRIB.to_owned()]));
     }
     Ok(Changed::from(changed))
 }

@@ -55,7 +55,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     model.functions = functions;
     let before: HashSet<String> = model.functions.iter().map(|function| function.domain.clone()).collect();
     model.functions.retain(|_| kept.next().unwrap_or(true));
-    library::forget_domains(model, &before);
+    super::forget_domains(model, &before);
     Ok(Changed::from(inlined? || dropped))
 }
 

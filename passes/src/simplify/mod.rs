@@ -27,7 +27,9 @@ pub use remove_dead::REMOVE_DEAD;
 pub use remove_identities::REMOVE_IDENTITIES;
 pub use upgrade_opset::{TargetOpset, UPGRADE_OPSET};
 
-use crate::ir::{Graph, Tensor, ValueId};
+use std::collections::HashSet;
+
+use crate::ir::{Graph, Model, Node, Tensor, ValueId};
 
 /// Lets a new constant stand for `value`, which is no output of the graph, under its name; `value` is unused and has another name then.
 fn take_the_place(graph: &mut Graph, value: ValueId, tensor: Tensor) {
@@ -35,4 +37,27 @@ fn take_the_place(graph: &mut Graph, value: ValueId, tensor: Tensor) {
     graph.rename(value, &format!("{name}/computed"));
     let constant = graph.add_constant(&name, tensor);
     graph.replace_uses(value, constant);
+}
+
+/// Calls `visit` for each node of a graph and of the graphs in it.
+fn every_node<'g>(graph: &'g Graph, visit: &mut dyn FnMut(&'g Node)) {
+    for (_, node) in graph.nodes() {
+        visit(node);
+        node.subgraphs().for_each(|inner| every_node(inner, visit));
+    }
+}
+
+/// Removes the imports of those `domains` that neither a node nor a function is of any longer.
+fn forget_domains(model: &mut Model, domains: &HashSet<String>) {
+    let mut used: HashSet<String> = model.functions.iter().map(|function| function.domain.clone()).collect();
+    let bodies = model.functions.iter().filter_map(|function| function.body.as_ref().ok());
+    for graph in bodies.chain([&model.graph]) {
+        every_node(graph, &mut |node| {
+            used.insert(node.op.domain.clone().into_owned());
+        });
+    }
+    model.opset_imports.retain(|import| {
+        let default = import.domain.is_empty() || import.domain == "ai.onnx";
+        default || used.contains(&import.domain) || !domains.contains(&import.domain)
+    });
 }

@@ -98,15 +98,22 @@ fn last_axis(site: &Site, x: ValueId) -> Result<(), String> {
     }
 }
 
-/// input + skip, and + bias if there is one.
+/// input + skip, and the bias if there is one.
 fn skipped(site: &mut Site, bias: usize) -> Result<ValueId, String> {
     let (input, skip) = (site.float(0, "input")?, site.float(1, "skip")?);
     let bias = site.optional_float(bias, "bias")?;
-    let sum = site.b.add(input, skip);
-    Ok(match bias {
-        Some(bias) => site.b.add(sum, bias),
-        None => sum,
-    })
+    let Some(bias) = bias else {
+        return Ok(site.b.add(input, skip));
+    };
+    // Behind a product it is that product's bias.
+    let of_product = |value: ValueId| site.b.graph.producer(value).is_some_and(|(_, node)| node.op.is("MatMul"));
+    let (first, second) = if of_product(skip) && !of_product(input) {
+        (skip, input)
+    } else {
+        (input, skip)
+    };
+    let first = site.b.add(first, bias);
+    Ok(site.b.add(first, second))
 }
 
 /// (x − μ)/√(σ² + ε)·γ + β

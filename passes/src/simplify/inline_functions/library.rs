@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::ir::{Function, Graph, Model, Node, Op};
+use crate::simplify::every_node;
 
 /// Domain, name and overload.
 type Key<'a> = (&'a str, &'a str, &'a str);
@@ -147,27 +148,4 @@ impl<'a> Library<'a> {
         }
         called
     }
-}
-
-/// Calls `visit` for each node of a graph and of the graphs in it.
-fn every_node<'g>(graph: &'g Graph, visit: &mut dyn FnMut(&'g Node)) {
-    for (_, node) in graph.nodes() {
-        visit(node);
-        node.subgraphs().for_each(|inner| every_node(inner, visit));
-    }
-}
-
-/// Removes the imports of those `domains`, which functions had, that neither a node nor a function is of any longer.
-pub(super) fn forget_domains(model: &mut Model, domains: &HashSet<String>) {
-    let mut used: HashSet<String> = model.functions.iter().map(|function| function.domain.clone()).collect();
-    let bodies = model.functions.iter().filter_map(|function| function.body.as_ref().ok());
-    for graph in bodies.chain([&model.graph]) {
-        every_node(graph, &mut |node| {
-            used.insert(node.op.domain.clone().into_owned());
-        });
-    }
-    model.opset_imports.retain(|import| {
-        let default = import.domain.is_empty() || import.domain == "ai.onnx";
-        default || used.contains(&import.domain) || !domains.contains(&import.domain)
-    });
 }
