@@ -233,11 +233,9 @@ fn attention_of_onnx() {
     "y/And" = And (m, "y/LessOrEqual")
     "y/Where" = Where ("y/And", "y/Mul_2", "y/const_14")
     "y/Softmax" = Softmax <axis = -1> ("y/Where")
-    "y/MatMul_1" = MatMul ("y/Softmax", "y/Gather_1")
-    "y/Cast" = Cast <to = 1> ("y/And")
-    "y/ReduceMax" = ReduceMax <keepdims = 1> ("y/Cast", "y/const_15")
-    "y/Mul_3" = Mul ("y/MatMul_1", "y/ReduceMax")
-    "y/Transpose_3" = Transpose <perm = [0, 2, 1, 3]> ("y/Mul_3")
+    "y/Where_1" = Where ("y/And", "y/Softmax", "y/const_15")
+    "y/MatMul_1" = MatMul ("y/Where_1", "y/Gather_1")
+    "y/Transpose_3" = Transpose <perm = [0, 2, 1, 3]> ("y/MatMul_1")
     y = Reshape ("y/Transpose_3", "y/const_16")
     "#);
     assert_snapshot!(expand(24, "
@@ -253,10 +251,8 @@ fn attention_of_onnx() {
     "y/Add" = Add ("y/Mul", "y/Max")
     "y/Where" = Where ("y/Greater", "y/Add", "y/const_2")
     "y/Softmax" = Softmax <axis = -1> ("y/Where")
-    "y/MatMul_1" = MatMul ("y/Softmax", v)
-    "y/Cast" = Cast <to = 1> ("y/Greater")
-    "y/ReduceMax" = ReduceMax <keepdims = 1> ("y/Cast", "y/const_3")
-    y = Mul ("y/MatMul_1", "y/ReduceMax")
+    "y/Where_1" = Where ("y/Greater", "y/Softmax", "y/const_3")
+    y = MatMul ("y/Where_1", v)
     "#);
 }
 

@@ -6,7 +6,7 @@ Three kinds of cases. Ops of ONNX Runtime's domain `com.microsoft`, in small mod
 `expand-fused`, and with the whole of what `quantize` runs first, leaves none, and results stay. The `onnx` package's node cases of Attention
 and RotaryEmbedding: those that are expanded give the package's own results, and no others than the listed forms are declined. Models of
 functions (references to attributes, defaults, functions in functions, in subgraphs): `inline-functions` leaves none. At the end a block of an
-encoder in fused ops is quantized: every product is, on both sides, and the proof holds.
+encoder in fused ops and one of a decoder in ONNX's own are quantized: every product is, on both sides, and the proof holds.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import itertools
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -350,23 +351,65 @@ def encoder(folder: Path) -> tuple[Path, Path]:
     return model, data
 
 
-def quantized(binary: Path) -> str:
-    """Every product of the encoder is quantized on both sides, and trained, and the proof holds."""
+def decoder(folder: Path) -> tuple[Path, Path]:
+    """A block of a decoder in ONNX's own ops: positions turned, a causal mask, a mask of keys, heads of queries that share keys."""
+    rows, width, shared, classes = 8, 32, 16, 4
+    sizes = {"wq": (width, width), "wk": (width, shared), "wv": (width, shared), "wo": (width, width), "wc": (width, classes)}
+    constants = {name: values(*shape) / np.sqrt(shape[0]) for name, shape in sizes.items()}
+    angles = np.arange(rows)[:, None] * 0.5 ** np.arange(4)
+    constants |= {"cos": np.cos(angles), "sin": np.sin(angles)}
+    nodes = [helper.make_node("MatMul", ["x", f"w{name}"], [name], name) for name in "qkv"]
+    for name, heads in (("q", 4), ("k", 2)):
+        nodes.append(helper.make_node("RotaryEmbedding", [name, "cos", "sin", "place"], [f"{name}r"], num_heads=heads))
+    given = {"q_num_heads": 4, "kv_num_heads": 2, "is_causal": 1}
+    nodes += [
+        helper.make_node("Attention", ["qr", "kr", "v", "mask"], ["a"], "attention", **given),
+        helper.make_node("MatMul", ["a", "wo"], ["out"], "out"),
+        helper.make_node("ReduceMean", ["out", "axes"], ["mean"], keepdims=0),
+        helper.make_node("MatMul", ["mean", "wc"], ["y"], "y"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "decoder",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", rows, width]),
+            helper.make_tensor_value_info("place", TensorProto.INT64, ["N", rows]),
+            helper.make_tensor_value_info("mask", TensorProto.BOOL, ["N", 1, 1, rows]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", classes])],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
+        + [numpy_helper.from_array(np.array([1]), "axes")],
+    )
+    model, data = folder / "model.onnx", folder / "data.npz"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11), model)
+    mask = kept(48, 1, 1, rows).astype(bool)
+    # A sample without any key.
+    mask[0] = False
+    places = np.tile(np.arange(rows), (48, 1))
+    np.savez(data, x=values(48, rows, width), place=places, mask=mask, label=np.arange(48) % classes)
+    return model, data
+
+
+def quantized(binary: Path, network: Callable[[Path], tuple[Path, Path]], wanted: dict[str, int]) -> str:
+    """Every product of a network is quantized on both sides, and trained, and the proof holds; `wanted` has the bits of weights."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model, data = encoder(folder)
+        model, data = network(folder)
         flags = ["--bits", "w4a8", "--steps", 3, "--batch", 8, "--proof-images", 8, "--engine", "ort", "--threads", 1, "--quiet"]
         lsqc(binary, "quantize", model, "--data", data, *flags, "-o", "lowered.onnx", "--report", "report.json", folder=folder)
         report = json.loads((folder / "report.json").read_text())
-        layers = {layer["name"] for layer in report["layers"] if layer["weights"]}
-        wanted = {"attention/query", "attention/key", "attention/value", "out", "up", "down", "y"}
-        check(layers == wanted, f"the layers are {sorted(layers)}")
-        products = {layer["name"]: len(layer["activations"]) for layer in report["layers"] if not layer["weights"]}
-        check(products == {"attention/scores": 2, "attention/context": 2}, f"the products are {products}")
+        layers = {layer["name"]: layer["weights"]["bits"] for layer in report["layers"] if layer["weights"]}
+        check(layers == wanted, f"the layers are {layers}")
+        products = {layer["name"]: layer["activations"] for layer in report["layers"] if not layer["weights"]}
+        check(products.keys() == {"attention/scores", "attention/context"}, f"the products are {sorted(products)}")
+        check(all(len(operands) == 2 for operands in products.values()), "a product is not quantized on both sides")
+        signs = [operand["signed"] for operand in products["attention/context"]]
+        check(signs == [False, True], f"the signs of probabilities and values are {signs}")
         proven = {layer["name"]: layer["mismatches"] for layer in report["proof"]["layers"]}
         check(bool(proven) and not any(proven.values()), f"the proof says {proven}")
-        left = {op for domain, op in ops(onnx.load(folder / "lowered.onnx").graph) if domain}
-        check(not left, f"the lowered file has {sorted(left)}")
+        left = ops(onnx.load(folder / "lowered.onnx").graph)
+        fused = {op for domain, op in left if domain or op in ("Attention", "RotaryEmbedding")}
+        check(not fused, f"the lowered file has {sorted(fused)}")
     return f"{len(layers)} layers, {len(products)} products"
 
 
@@ -380,7 +423,11 @@ def main() -> None:
         if wanted:
             tally.case(case.name, lambda case=case: node_case(binary, case))
     tally.case("functions", lambda: functions(binary))
-    tally.case("an encoder is quantized", lambda: quantized(binary))
+    # First and last layers have 8 bits; `up` has the shortcut before it, on which there is no other layer.
+    parts = {"attention/query": 8, "attention/key": 8, "attention/value": 8, "out": 4, "up": 8, "down": 4, "y": 8}
+    tally.case("an encoder is quantized", lambda: quantized(binary, encoder, parts))
+    parts = {"q": 8, "k": 8, "v": 8, "out": 4, "y": 8}
+    tally.case("a decoder is quantized", lambda: quantized(binary, decoder, parts))
     tally.finish()
 
 

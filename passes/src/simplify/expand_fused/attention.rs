@@ -1,12 +1,12 @@
 //! Scaled dot-product attention (Vaswani et al., arXiv 1706.03762) in standard ops: what all fused forms of it come to.
 //!
 //! y = softmax(c·tanh(α·Q·Kᵀ/c) + bias)·V, without tanh where there is no cap c. Masks come in two kinds: a bias that is added, and booleans
-//! that say what is kept. A score that is not kept is the lowest float, so that no row is NaN; y is 0 where a row keeps none, if such a row
-//! there can be. Causal: query i keeps the keys j ≤ i.
+//! that say what is kept. A score that is not kept is the lowest float, so that no row is NaN; where a row may keep none, its probabilities are
+//! made 0 once more. (A factor behind the product would be cheaper, but then a mask reaches the next layer past all others, which makes that one
+//! a first layer.) Causal: query i keeps the keys j ≤ i.
 
 use super::site::Site;
-use crate::ir::{Attribute, DType, Tensor, ValueId};
-use crate::ops::build::KeepDims;
+use crate::ir::{Attribute, Tensor, ValueId};
 
 /// Operands of the products, with their heads as axis 1.
 pub(super) struct Heads {
@@ -78,27 +78,14 @@ pub(super) fn attend(site: &mut Site, heads: &Heads, scores: &Scores) -> ValueId
         let lowest = site.b.scalar(f32::MIN);
         s = site.op("Where", &[keep, s, lowest], vec![]);
     }
-    let p = site.op("Softmax", &[s], vec![Attribute::new("axis", -1)]);
+    let mut p = site.op("Softmax", &[s], vec![Attribute::new("axis", -1)]);
+    if let (EmptyRows::Zero, Some(keep)) = (scores.empty_rows, keep) {
+        let zero = site.b.scalar(0.0);
+        p = site.op("Where", &[keep, p, zero], vec![]);
+    }
     let y = site.b.matmul(p, heads.value);
     site.name(y, "context");
-    match (scores.empty_rows, keep) {
-        (EmptyRows::Zero, Some(keep)) => {
-            let kept = site.b.cast(keep, DType::F32);
-            let any = largest_of_last(site, kept);
-            site.b.mul(y, any)
-        }
-        _ => y,
-    }
-}
-
-/// ReduceMax over the last axis, which stays; its axes became an operand in operator set 18.
-fn largest_of_last(site: &mut Site, x: ValueId) -> ValueId {
-    let keep = Attribute::new("keepdims", KeepDims::Yes as i64);
-    if site.opset >= 18 {
-        let axes = site.b.ints(&[-1]);
-        return site.op("ReduceMax", &[x, axes], vec![keep]);
-    }
-    site.op("ReduceMax", &[x], vec![Attribute::new("axes", vec![-1]), keep])
+    y
 }
 
 /// j ≤ i, as booleans `[queries, keys]`.
