@@ -91,16 +91,21 @@ fn products() {
 #[test]
 fn normalizations() {
     let network = "
-        g (int32[N,S] ids, float[9,8] words, float[7,8] places, float[8] g, float[8] b) => (y)
+        g (int32[N,S] ids, int32[N,S] mask, float[9,8] words, float[7,8] places, float[8] g, float[8] b) => (y, z)
         {
-            [embed] e = com.microsoft.EmbedLayerNormalization <epsilon = 0.001> (ids, \"\", words, places, \"\", g, b)
+            [embed] e, length = com.microsoft.EmbedLayerNormalization <epsilon = 0.001> (ids, \"\", words, places, \"\", g, b, mask)
+            z = Neg (length)
             [skip] y, \"\", \"\", s = com.microsoft.SkipLayerNormalization (e, e, g, b, b)
         }";
     assert_snapshot!(expand(17, network), @r#"
+    "e/Equal" = Equal (mask, "e/const")
+    "e/Cast" = Cast <to = 6> ("e/Equal")
+    "e/ReduceSum" = ReduceSum <keepdims = 0> ("e/Cast", "e/const_1")
+    z = Neg ("e/ReduceSum")
     "e/Gather" = Gather (words, ids)
     "e/Shape" = Shape (ids)
-    "e/Slice" = Slice ("e/Shape", "e/const", "e/const_1", "e/const_2", "e/const_3")
-    "e/Slice_1" = Slice (places, "e/const_4", "e/Slice", "e/const_5")
+    "e/Slice" = Slice ("e/Shape", "e/const_2", "e/const_3", "e/const_4", "e/const_5")
+    "e/Slice_1" = Slice (places, "e/const_6", "e/Slice", "e/const_7")
     "e/Add" = Add ("e/Gather", "e/Slice_1")
     "e/LayerNormalization" = LayerNormalization <axis = -1, epsilon = 0.001> ("e/Add", g, b)
     "y/Add" = Add ("e/LayerNormalization", b)
@@ -137,10 +142,10 @@ fn attention_of_onnx_runtime() {
         {
             [block] y = com.microsoft.Attention <num_heads = 2, unidirectional = 1> (x, w, b, m)
         }"), @r#"
-    "y/Unsqueeze" = Unsqueeze (m, "y/const")
+    "y/Unsqueeze" = Unsqueeze (m, "y/const_1")
     "y/Cast" = Cast <to = 1> ("y/Unsqueeze")
-    "y/Greater" = Greater ("y/Cast", "y/const_1")
-    "y/Where" = Where ("y/Greater", "y/const_1", "y/const_2")
+    "y/Greater" = Greater ("y/Cast", "y/const")
+    "y/Where" = Where ("y/Greater", "y/const", "y/const_2")
     "y/Slice" = Slice (w, "y/const_3", "y/const_4", "y/const_5", "y/const_6")
     "y/MatMul" = MatMul (x, "y/Slice")
     "y/Slice_1" = Slice (b, "y/const_7", "y/const_8", "y/const_9", "y/const_10")
@@ -175,6 +180,32 @@ fn attention_of_onnx_runtime() {
     "y/MatMul_4" = MatMul ("y/Softmax", "y/Transpose_2")
     "y/Transpose_3" = Transpose <perm = [0, 2, 1, 3]> ("y/MatMul_4")
     y = Reshape ("y/Transpose_3", "y/const_39")
+    "#);
+    assert_snapshot!(expand(17, "
+        g (float[N,S,8] q, float[N,T,8] k, float[N,T,8] v, int32[N] lengths) => (y)
+        {
+            y = com.microsoft.MultiHeadAttention <num_heads = 2> (q, k, v, \"\", lengths)
+        }"), @r#"
+    "y/Shape" = Shape (k)
+    "y/Gather" = Gather ("y/Shape", "y/const_1")
+    "y/Range" = Range ("y/const_2", "y/Gather", "y/const_3")
+    "y/Unsqueeze" = Unsqueeze (lengths, "y/const_4")
+    "y/Cast" = Cast <to = 7> ("y/Unsqueeze")
+    "y/Less" = Less ("y/Range", "y/Cast")
+    "y/Where" = Where ("y/Less", "y/const", "y/const_5")
+    "y/Reshape" = Reshape (q, "y/const_6")
+    "y/Transpose" = Transpose <perm = [0, 2, 1, 3]> ("y/Reshape")
+    "y/Reshape_1" = Reshape (k, "y/const_7")
+    "y/Transpose_1" = Transpose <perm = [0, 2, 3, 1]> ("y/Reshape_1")
+    "y/Reshape_2" = Reshape (v, "y/const_8")
+    "y/Transpose_2" = Transpose <perm = [0, 2, 1, 3]> ("y/Reshape_2")
+    "y/MatMul" = MatMul ("y/Transpose", "y/Transpose_1")
+    "y/Mul" = Mul ("y/MatMul", "y/const_9")
+    "y/Add" = Add ("y/Mul", "y/Where")
+    "y/Softmax" = Softmax <axis = -1> ("y/Add")
+    "y/MatMul_1" = MatMul ("y/Softmax", "y/Transpose_2")
+    "y/Transpose_3" = Transpose <perm = [0, 2, 1, 3]> ("y/MatMul_1")
+    y = Reshape ("y/Transpose_3", "y/const_10")
     "#);
     assert_snapshot!(expand(17, "
         g (float[N,S,8] q, float[N,T,8] k, float[N,T,8] v, float[24] b, float[1,1,S,T] s) => (y)
@@ -319,6 +350,10 @@ fn what_has_no_spelling_stays() {
         ms("SkipLayerNormalization (x, x)"),
         ms("EmbedLayerNormalization (m, m, w, w, \"\", v, v)"),
         refusal(17, "z, y = com.microsoft.EmbedLayerNormalization (m, \"\", w, w, \"\", v, v)"),
+        refusal(
+            17,
+            "z, y = com.microsoft.EmbedLayerNormalization (m, \"\", w, w, \"\", v, v, x)",
+        ),
         refusal(17, "y = SimplifiedLayerNormalization <axis = 1> (x, v)"),
         ms("Attention <num_heads = 2> (x, w, \"\", p)"),
         ms("Attention <num_heads = 2> (x, w, \"\", x)"),
@@ -365,9 +400,10 @@ fn what_has_no_spelling_stays() {
     its result y is used
     its operand gamma is missing
     it has either segments or their embedding
-    its result mask_index is used
+    its result mask_index without a mask is used
+    its mask is not int32
     it normalizes from axis 1 on, not over the last alone
-    its mask has rank 1
+    its mask of rank 1 is not known to have a number for each sample
     its mask holds floats
     it has the operand past
     its attribute num_heads is 0

@@ -75,7 +75,8 @@ class Case:
                 inputs.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), axes))
                 feeds[name] = value
         node = helper.make_node(self.op, names, list(self.outputs), "fused", domain=self.domain, **self.attributes)
-        results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self.outputs if name]
+        integers = {"length": TensorProto.INT32}
+        results = [helper.make_tensor_value_info(name, integers.get(name, TensorProto.FLOAT), None) for name in self.outputs if name]
         graph = helper.make_graph([node], "g", inputs, results, constants)
         imports = [helper.make_opsetid("", opset), helper.make_opsetid(FUSED, 1)]
         return helper.make_model(graph, opset_imports=imports, ir_version=10), feeds
@@ -156,7 +157,7 @@ def contrib() -> list[Case]:
     mask = fed(kept(B, S), "N", "S")
     cases += [
         Case("EmbedLayerNormalization", [ids, segments, *parts], {}, "", ("y", "unused"), opsets=(13, 17)),
-        Case("EmbedLayerNormalization", [ids, segments, *parts, mask, places], {}, "places", ("y", "unused", "sum")),
+        Case("EmbedLayerNormalization", [ids, segments, *parts, mask, places], {}, "places", ("y", "length", "sum")),
         Case("EmbedLayerNormalization", [ids, None, *parts[:2], None, *parts[3:]], {}, "no segments", ("y", "unused")),
     ]
     return cases
@@ -166,6 +167,7 @@ def attentions(x: tuple, weights: tuple, three: tuple) -> list[Case]:
     """The cases of Attention and MultiHeadAttention."""
     heads = {"num_heads": HEADS}
     mask = fed(kept(B, S), "N", "S")
+    lengths = fed(np.array([3, S], np.int32), "N")
     square = fed(kept(B, S, S), "N", "S", "S")
     scores = fed(values(1, HEADS, S, S), 1, HEADS, "S", "S")
     # The product of Q, K and V at other widths.
@@ -180,6 +182,8 @@ def attentions(x: tuple, weights: tuple, three: tuple) -> list[Case]:
         attention([x, weights, three], {}, ""),
         attention([x, weights], {"scale": 0.3}, "no bias, scale"),
         attention([x, weights, three, mask], {"mask_filter_value": -100.0}, "mask of keys"),
+        attention([x, weights, three, lengths], {}, "lengths"),
+        attention([x, weights, three, lengths], {"unidirectional": 1}, "causal, lengths"),
         attention([x, weights, three, square], {}, "mask of pairs"),
         attention([x, weights, three], {"unidirectional": 1}, "causal"),
         attention([x, weights, three, mask], {"unidirectional": 1}, "causal, mask of keys"),
@@ -189,6 +193,7 @@ def attentions(x: tuple, weights: tuple, three: tuple) -> list[Case]:
         multi([q, k, v], {}, ""),
         multi([q, k, v, bias], {"scale": 0.4}, "bias, scale"),
         multi([q, k, v, bias, padding], {}, "bias, padding"),
+        multi([q, k, v, None, lengths], {}, "lengths"),
         multi([q, k, v, None, None, apart], {}, "bias of scores"),
         multi([q, k, v, bias, padding, apart], {}, "all"),
         multi([x, sequence(), sequence()], {"unidirectional": 1}, "causal"),

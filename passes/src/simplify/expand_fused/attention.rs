@@ -97,7 +97,7 @@ fn causal(site: &mut Site, heads: &Heads) -> ValueId {
 }
 
 /// 0, 1, … up to the extent of an axis.
-fn counted(site: &mut Site, x: ValueId, axis: i64) -> ValueId {
+pub(super) fn counted(site: &mut Site, x: ValueId, axis: i64) -> ValueId {
     let shape = site.op("Shape", &[x], vec![]);
     let [axis, start, step] = [axis, 0, 1].map(|value| site.b.constant(Tensor::scalar(value)));
     let extent = site.op("Gather", &[shape, axis], vec![]);

@@ -2,16 +2,17 @@
 //!
 //! Attention takes Q, K and V from one product with `[Wq Wk Wv]` and the bias `[bq bk bv]`. Here each is a product of its own, so that each
 //! weight has its own step. MultiHeadAttention takes them computed, and may add that bias. A mask `[batch, keys]` or `[batch, queries, keys]`
-//! has numbers over 0 where a key takes part; where it does not, `mask_filter_value` is added to the score. A bias of the scores is added.
+//! has numbers over 0 where a key takes part, a mask `[batch]` the number of keys that do; where one does not, `mask_filter_value` is added to
+//! the score. A bias of the scores is added.
 //!
-//! Declined: past and present keys and values, masks of other ranks (lengths), packed operands, rotary positions, and a mask of rank 3 that is
+//! Declined: past and present keys and values, masks of other ranks and of keys that do not begin at the first, packed operands, rotary positions, and a mask of rank 3 that is
 //! causal too.
 
 use super::attention::{
-    Causal, EmptyRows, Heads, Scores, attend, head_size, join_heads, scale_of, split_heads, split_heads_transposed,
+    Causal, EmptyRows, Heads, Scores, attend, counted, head_size, join_heads, scale_of, split_heads, split_heads_transposed,
 };
 use super::site::Site;
-use crate::ir::{Tensor, ValueId};
+use crate::ir::{DType, Tensor, ValueId};
 
 type Results = Result<Vec<Option<ValueId>>, String>;
 
@@ -51,7 +52,7 @@ pub(super) fn attention(site: &mut Site) -> Results {
     }
     let size = head_size(widths[0], heads, "a query")?;
     let value_size = head_size(widths[2], heads, "a value")?;
-    let masks = masks(site, 3, 5)?;
+    let masks = masks(site, 3, 5, x)?;
     let mut parts = Vec::with_capacity(3);
     let mut start = 0;
     for (width, name) in widths.into_iter().zip(["query", "key", "value"]) {
@@ -95,7 +96,7 @@ pub(super) fn multi_head(site: &mut Site) -> Results {
     if widths[0] != widths[1] {
         return Err(format!("a query has {} features and a key {}", widths[0], widths[1]));
     }
-    let masks = masks(site, 4, 5)?;
+    let masks = masks(site, 4, 5, parts[1])?;
     if let Some(bias) = site.optional_float(3, "bias")? {
         let mut start = 0;
         for (part, width) in parts.iter_mut().zip(&widths) {
@@ -113,30 +114,51 @@ pub(super) fn multi_head(site: &mut Site) -> Results {
 }
 
 /// The mask at operand `mask` as what it adds to the scores, and the bias at operand `bias`; their sum where both are there.
-fn masks(site: &mut Site, mask: usize, bias: usize) -> Result<Option<ValueId>, String> {
+/// `keys` is `[batch, keys, features]`.
+fn masks(site: &mut Site, mask: usize, bias: usize, keys: ValueId) -> Result<Option<ValueId>, String> {
     let bias = site.optional_float(bias, "attention_bias")?;
     let Some(mask) = site.node.input(mask) else { return Ok(bias) };
     let filter = site.number("mask_filter_value")?.unwrap_or(-10_000.0);
-    let axes: &[i64] = match site.rank(mask, "mask")? {
-        2 => &[1, 2],
-        3 if site.flag("unidirectional")? => return Err("it is causal and has a mask of rank 3".to_owned()),
-        3 => &[1],
-        rank => return Err(format!("its mask has rank {rank}")),
-    };
-    let dtype = site.b.dtype(mask);
-    if dtype.is_float() {
+    let rank = site.rank(mask, "mask")?;
+    if site.b.dtype(mask).is_float() {
         return Err("its mask holds floats".to_owned());
     }
-    let mask = site.unsqueeze(mask, axes);
-    let mask = site.b.cast(mask, crate::ir::DType::F32);
     let zero = site.b.scalar(0.0);
-    let kept = site.b.binary("Greater", mask, zero);
+    let kept = match rank {
+        1 => shorter(site, mask, keys)?,
+        3 if site.flag("unidirectional")? => return Err("it is causal and has a mask of rank 3".to_owned()),
+        2 | 3 => {
+            let axes: &[i64] = if rank == 2 { &[1, 2] } else { &[1] };
+            let mask = site.unsqueeze(mask, axes);
+            let mask = site.b.cast(mask, DType::F32);
+            site.b.binary("Greater", mask, zero)
+        }
+        _ => return Err(format!("its mask has rank {rank}")),
+    };
     let filter = site.b.constant(Tensor::scalar(filter));
     let added = site.op("Where", &[kept, zero, filter], vec![]);
     Ok(Some(match bias {
         Some(bias) => site.b.add(added, bias),
         None => added,
     }))
+}
+
+/// Which keys there are where `lengths` has one number for each sample.
+fn shorter(site: &mut Site, lengths: ValueId, keys: ValueId) -> Result<ValueId, String> {
+    let first = |value: ValueId| site.ty(value).and_then(|ty| ty.shape.as_ref()?.first().cloned());
+    // Where there are more numbers than samples, they are where keys begin, too. A sum is what an embedding gives, whose batch may be unknown.
+    let sum = site
+        .b
+        .graph
+        .producer(lengths)
+        .is_some_and(|(_, node)| node.op.is("ReduceSum"));
+    if !sum && !matches!((first(lengths), first(keys)), (Some(a), Some(b)) if a.same_as(&b)) {
+        return Err("its mask of rank 1 is not known to have a number for each sample".to_owned());
+    }
+    let places = counted(site, keys, 1);
+    let lengths = site.unsqueeze(lengths, &[1, 2, 3]);
+    let lengths = site.b.cast(lengths, DType::I64);
+    Ok(site.b.binary("Less", places, lengths))
 }
 
 fn finish(site: &mut Site, operands: &Heads, bias: Option<ValueId>, size: i64, width: i64) -> Results {

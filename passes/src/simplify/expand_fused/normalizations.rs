@@ -2,14 +2,15 @@
 //!
 //! With s the sum of input, skip and bias: SkipLayerNormalization is LayerNormalization(s; γ, β, ε), and SkipSimplifiedLayerNormalization
 //! s/√(mean s² + ε)·γ (`com.microsoft`, version 1); s is their fourth result. EmbedLayerNormalization is LayerNormalization of word +
-//! position + segment embeddings; positions count from 0 where they are not given. SimplifiedLayerNormalization, and LayerNormalization
+//! position + segment embeddings; positions count from 0 where they are not given, and its second result is the length of each sample's mask. SimplifiedLayerNormalization, and LayerNormalization
 //! before operator set 17, are ONNX Runtime's in ONNX's own domain. LayerNormalization (ONNX 17) and RMSNormalization (ONNX 23) are used where
 //! the model has them, else their plain ops.
 //!
-//! Declined: results that are for training (mean, 1/σ) or for another op (the mask of an embedding), and axes other than the last.
+//! Declined: results that are for training (mean, 1/σ), the length of a mask that is not there, and axes other than the last.
 
 use super::site::Site;
-use crate::ir::{Attribute, Op, ValueId};
+use crate::ir::{Attribute, DType, Op, Tensor, ValueId};
+use crate::ops::build::KeepDims;
 
 type Results = Result<Vec<Option<ValueId>>, String>;
 
@@ -58,11 +59,17 @@ pub(super) fn embed(site: &mut Site) -> Results {
     // The mask's type matters for its result alone.
     site.attributes(&["epsilon", "mask_index_type"])?;
     site.at_most(9)?;
-    site.unused(1, "mask_index")?;
     let epsilon = small(site, 1e-12)?;
     let ids = site.operand(0, "input_ids")?;
     let (words, positions) = (site.float(2, "word_embedding")?, site.float(3, "position_embedding")?);
     let (gamma, beta) = (site.float(5, "gamma")?, site.float(6, "beta")?);
+    let mask_index = match (site.node.output(1), site.node.input(7)) {
+        (Some(_), Some(mask)) => Some(ones_of_last(site, mask)?),
+        _ => None,
+    };
+    if mask_index.is_none() {
+        site.unused(1, "mask_index without a mask")?;
+    }
     let word = site.op("Gather", &[words, ids], vec![]);
     let position = match site.node.input(8) {
         Some(given) => site.op("Gather", &[positions, given], vec![]),
@@ -83,7 +90,18 @@ pub(super) fn embed(site: &mut Site) -> Results {
         _ => return Err("it has either segments or their embedding".to_owned()),
     }
     let y = layer(site, sum, gamma, Some(beta), epsilon);
-    Ok(vec![Some(y), None, Some(sum)])
+    Ok(vec![Some(y), mask_index, Some(sum)])
+}
+
+/// How often 1 stands in each row, as int32.
+fn ones_of_last(site: &mut Site, mask: ValueId) -> Result<ValueId, String> {
+    if site.b.dtype(mask) != DType::I32 {
+        return Err("its mask is not int32".to_owned());
+    }
+    let one = site.b.constant(Tensor::scalar(1i32));
+    let equal = site.b.binary("Equal", mask, one);
+    let ones = site.b.cast(equal, DType::I32);
+    Ok(site.b.reduce_sum(ones, &[-1], KeepDims::No))
 }
 
 fn small(site: &Site, default: f32) -> Result<f32, String> {
