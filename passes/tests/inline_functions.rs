@@ -266,6 +266,25 @@ fn a_deep_chain_of_functions_is_followed() {
 }
 
 #[test]
+fn graphs_are_not_nested_without_end() {
+    use std::fmt::Write as _;
+    let mut text = String::from(
+        r#"<ir_version: 10, opset_import: ["" : 17, "local" : 1]> g (bool c, float x) => (y) { y = local.f0 (c, x) }"#,
+    );
+    for depth in 0..3000 {
+        let next = depth + 1;
+        let _ = write!(
+            text,
+            r#"<domain: "local", opset_import: ["" : 17, "local" : 1]> f{depth} (c, x) => (y)
+            {{ y = If <then_branch = t () => (a) {{ a = local.f{next} (c, x) }}, else_branch = e () => (a) {{ a = Neg (x) }}> (c) }}"#
+        );
+    }
+    text.push_str(r#"<domain: "local", opset_import: ["" : 17]> f3000 (c, x) => (y) { y = Neg (x) }"#);
+    let result = inline(&text);
+    assert_snapshot!(result.lines().last().unwrap_or_default().split("): ").last().unwrap_or_default(), @"it calls a function that stays: graphs would be nested 32 deep");
+}
+
+#[test]
 fn functions_are_written_and_read_as_they_are() {
     let text = r#"<ir_version: 10, opset_import: ["" : 17, "local" : 1]>
         g (float[4] x) => (float[4] y) { y = local.f:o <b = 1.0> (x) }

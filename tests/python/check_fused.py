@@ -2,9 +2,10 @@
 
     python tests/python/check_fused.py target/release/lsqc
 
-Three kinds of cases. Ops of ONNX Runtime's domain `com.microsoft`, in small models of a free batch and length: `lsqc opt` with the pass
+Four kinds of cases. Ops of ONNX Runtime's domain `com.microsoft`, in small models of a free batch and length: `lsqc opt` with the pass
 `expand-fused`, and with the whole of what `quantize` runs first, leaves none, and results stay. The `onnx` package's node cases of Attention
-and RotaryEmbedding: those that are expanded give the package's own results, and no others than the listed forms are declined. Models of
+and RotaryEmbedding: those that are expanded give the package's own results, and no others than the listed forms are declined. What
+onnxruntime's own optimizer makes of the fixtures and of an encoder: no fused op is left of it, and it computes what it did. Models of
 functions (references to attributes, defaults, functions in functions, in subgraphs): `inline-functions` leaves none. At the end a block of an
 encoder in fused ops and one of a decoder in ONNX's own are quantized: every product is, on both sides, and the proof holds.
 """
@@ -25,7 +26,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper, parser
 from onnx.backend.test.case import node as node_cases
 
-from support import Tally, check, lsqc
+from support import FIXTURES, Tally, check, lsqc
 
 SAME = 2e-5
 """Of the largest result, or of 1: sums of a few hundred products in single precision in another order, and the runtime's own approximations of
@@ -356,6 +357,34 @@ def encoder(folder: Path) -> tuple[Path, Path]:
     return model, data
 
 
+def optimized(binary: Path, source: Path) -> str:
+    """What onnxruntime's own optimizer makes of a network, spelled in standard ops again, computes what the network computes."""
+    with tempfile.TemporaryDirectory() as name:
+        fused = Path(name) / "fused.onnx"
+        options = onnxruntime.SessionOptions()
+        # One more level makes layouts of this machine's own.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.optimized_model_filepath = str(fused)
+        inputs = onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"]).get_inputs()
+        feeds = {}
+        for given in inputs:
+            shape = [extent if isinstance(extent, int) else B for extent in given.shape]
+            feeds[given.name] = values(*shape) if given.type == "tensor(float)" else kept(*shape)
+        model = onnx.load(fused)
+        gone = {op for op in ops(model.graph) if op[0]}
+        check(bool(gone), "nothing is fused")
+        off = expanded(binary, model, feeds, PLAIN, gone, session(source).run(None, feeds))
+    return f"{', '.join(sorted(op for _, op in gone))}, {off:.0e}"
+
+
+def optimized_encoder(binary: Path) -> str:
+    """The same of the encoder, spelled in standard ops before."""
+    with tempfile.TemporaryDirectory() as name:
+        encoder(Path(name))
+        lsqc(binary, "opt", "model.onnx", "-p", PLAIN, "-o", "plain.onnx", folder=Path(name))
+        return optimized(binary, Path(name) / "plain.onnx")
+
+
 def decoder(folder: Path) -> tuple[Path, Path]:
     """A block of a decoder in ONNX's own ops: positions turned, a causal mask, a mask of keys, heads of queries that share keys."""
     rows, width, shared, classes = 8, 32, 16, 4
@@ -427,6 +456,9 @@ def main() -> None:
         wanted = case.name.startswith(("test_attention", "test_rotary_embedding")) and not case.name.endswith("_expanded")
         if wanted:
             tally.case(case.name, lambda case=case: node_case(binary, case))
+    for name, folder in FIXTURES.items():
+        tally.case(f"{name}, optimized", lambda folder=folder: optimized(binary, folder / "model.onnx"))
+    tally.case("an encoder, optimized", lambda: optimized_encoder(binary))
     tally.case("functions", lambda: functions(binary))
     # First and last layers have 8 bits; `up` has the shortcut before it, on which there is no other layer.
     parts = {"attention/query": 8, "attention/key": 8, "attention/value": 8, "out": 4, "up": 8, "down": 4, "y": 8}

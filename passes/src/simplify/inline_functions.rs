@@ -8,7 +8,7 @@
 //!
 //! Left alone, with a note: a call of a function that calls itself, that cannot be read or that stands in the model twice; one that has more
 //! operands or results than the function; one of a newer operator set, of another version of another domain, or of an older set that
-//! cannot be upgraded; a graph as an attribute, referred to in a subgraph; a subgraph that captures an input which the call leaves out.
+//! cannot be upgraded; graphs nested too deep; a graph as an attribute, referred to in a subgraph; a subgraph that captures an input which the call leaves out.
 
 mod call;
 mod library;
@@ -29,6 +29,9 @@ pub static INLINE_FUNCTIONS: Pass = Pass {
     run,
 };
 
+/// Graphs in graphs that calls may turn into; a file that has more of them cannot be read.
+const DEPTH: usize = 32;
+
 /// Nodes that calls may turn into: a few functions that call each other twice make any number of them.
 const MOST: usize = 1 << 18;
 
@@ -41,6 +44,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
         library: Library::new(&functions, model),
         names: Names::default(),
         left: MOST,
+        depth: 0,
         imports: Vec::new(),
     };
     work.names.collect(&model.graph);
@@ -86,6 +90,8 @@ struct Work<'a> {
     names: Names,
     /// Nodes that may still be added.
     left: usize,
+    /// How many graphs are around the one that is being worked on.
+    depth: usize,
     /// Operator sets that bodies need and the model does not import.
     imports: Vec<(String, i64)>,
 }
@@ -98,13 +104,19 @@ impl Work<'_> {
         let mut replaced = Vec::new();
         let mut changed = false;
         while let Some(id) = pending.pop() {
+            self.depth += 1;
             for inner in graph[id].subgraphs_mut() {
                 changed |= self.graph(inner, cx)?;
             }
+            self.depth -= 1;
             let Some(function) = self.library.find(&graph[id]) else {
                 continue;
             };
             let call = function.and_then(|function| Call::prepare(function, graph, id, &self.library, cx));
+            let call = call.and_then(|call| match self.depth + call.depth() {
+                DEPTH.. => Err(format!("graphs would be nested {DEPTH} deep")),
+                _ => Ok(call),
+            });
             let call = match call {
                 Ok(call) => call,
                 Err(why) => {

@@ -53,7 +53,9 @@ pub(super) fn quick_gelu(site: &mut Site) -> Results {
     let alpha = site.number("alpha")?.unwrap_or(1.702);
     let scaled = site.b.scale(x, alpha);
     let gate = site.b.unary("Sigmoid", scaled);
-    Ok(vec![Some(site.b.mul(x, gate))])
+    let y = site.b.mul(x, gate);
+    site.name(y, "");
+    Ok(vec![Some(y)])
 }
 
 fn exact(site: &mut Site, x: ValueId) -> ValueId {
@@ -68,5 +70,7 @@ fn gated(site: &mut Site, x: ValueId, gate: ValueId) -> ValueId {
     let one = site.b.scalar(1.0);
     let gate = site.b.add(gate, one);
     let product = site.b.mul(x, gate);
-    site.b.scale(product, 0.5)
+    let y = site.b.scale(product, 0.5);
+    site.name(y, "");
+    y
 }

@@ -72,7 +72,12 @@ impl<'a> Call<'a> {
 
     /// How many nodes it adds.
     pub(super) fn nodes(&self) -> usize {
-        self.body.node_ids().count()
+        count(&self.body)
+    }
+
+    /// How deep graphs are nested in it.
+    pub(super) fn depth(&self) -> usize {
+        depth(&self.body)
     }
 
     /// The operator sets of the function that the model does not import.
@@ -171,6 +176,16 @@ impl<'a> Call<'a> {
         }
         made
     }
+}
+
+fn count(graph: &Graph) -> usize {
+    let inner = graph.nodes().flat_map(|(_, node)| node.subgraphs());
+    graph.node_ids().count() + inner.map(count).sum::<usize>()
+}
+
+fn depth(graph: &Graph) -> usize {
+    let inner = graph.nodes().flat_map(|(_, node)| node.subgraphs());
+    inner.map(|inner| 1 + depth(inner)).max().unwrap_or(0)
 }
 
 /// A symbol of a function need not mean what it means in the model.
