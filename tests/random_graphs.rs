@@ -120,6 +120,7 @@ fn chain(random: &mut Random) -> Result<Chain, String> {
         }],
         metadata: vec![],
         graph,
+        functions: vec![],
         remainder: Remainder::new(),
     };
     // Values and how many elements they have. The first is the input, the second hangs on nothing.

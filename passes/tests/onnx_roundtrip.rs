@@ -43,6 +43,55 @@ fn something_of_everything() {
 }
 
 #[test]
+fn functions_are_graphs_unless_they_are_none() {
+    let function = |name: &str, node: NodeProto| FunctionProto {
+        name: some(name),
+        domain: some("local"),
+        doc_string: some("text"),
+        overload: some(""),
+        input: vec!["a".to_owned(), "unused".to_owned()],
+        output: vec!["b".to_owned()],
+        attribute: vec!["alpha".to_owned()],
+        attribute_proto: vec![AttributeProto {
+            name: some("beta"),
+            r#type: Some(AttributeType::Float as i32),
+            f: Some(0.5),
+            ..AttributeProto::default()
+        }],
+        node: vec![node],
+        opset_import: vec![OperatorSetIdProto {
+            domain: some(""),
+            version: Some(17),
+        }],
+        value_info: vec![value("b", &[2])],
+        ..FunctionProto::default()
+    };
+    let reference = AttributeProto {
+        name: some("alpha"),
+        ref_attr_name: some("beta"),
+        r#type: Some(AttributeType::Float as i32),
+        doc_string: some("a reference"),
+        ..AttributeProto::default()
+    };
+    let mut call = node("good", &["x"], &["y"], vec![]);
+    call.domain = some("local");
+    call.overload = some("");
+    let mut proto = model(graph("g", &["x"], &["y"], vec![call]));
+    proto.functions = vec![
+        function("good", node("Elu", &["a"], &["b"], vec![reference])),
+        function("bad", node("Neg", &["nothing"], &["b"], vec![])),
+    ];
+    let read = same(&proto);
+    let bodies: Vec<bool> = read.functions.iter().map(|function| function.body.is_ok()).collect();
+    assert_eq!(bodies, [true, false]);
+    let Attr::Reference { name, .. } = &read.functions[0].body.as_ref().unwrap().nodes().next().unwrap().1.attributes[0].value
+    else {
+        panic!("it is no reference");
+    };
+    assert_eq!(name, "beta");
+}
+
+#[test]
 fn the_empty_and_the_least() {
     same(&model(graph("", &["x"], &["x"], vec![])));
     let nothing = ModelProto {

@@ -184,6 +184,7 @@ impl Choices {
             opset_imports,
             metadata: (0..self.below(3)).map(|n| (n.to_string(), self.name())).collect(),
             graph: self.graph(&mut Scopes::default()),
+            functions: vec![],
             remainder: Remainder::new(),
         }
     }

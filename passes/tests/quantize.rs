@@ -333,6 +333,15 @@ fn products_of_activations_take_both_operands_quantized() {
     assert_eq!(sites.products[0].inputs, ["q/q3", "k/q3"]);
     let of_softmax = sites.activations.iter().find(|site| site.value == "p/q3").unwrap();
     assert!(of_softmax.non_negative);
+    // So is one in which some are put to 0.
+    let masked = ATTENTION.replace(
+        "p = Softmax (m)",
+        "p0 = Softmax (m) none = IsInf (m) p = Where (none, zero, p0)",
+    );
+    let masked = masked.replace("float root", "float zero = {0}, float root");
+    let (_, mut cx) = place_with(plan(Placement::EightBitAdds), &masked);
+    let sites: Sites = cx.take().unwrap();
+    assert!(sites.activations.iter().any(|site| site.value == "p/q3" && site.non_negative));
 }
 
 #[test]

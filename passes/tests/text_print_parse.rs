@@ -212,6 +212,32 @@ fn long_tensors_are_cut_short_for_people() {
 }
 
 #[test]
+fn functions_stand_behind_the_graph() {
+    let text = r#"<ir_version: 10, opset_import: ["" : 17, "local" : 1]>
+g (float[N] x) => (float[N] y)
+{
+  [call] y = local.leaky:second <slope = 0.5> (x)
+}
+<domain: "local", overload: "second", opset_import: ["" : 17]>
+leaky <slope, kinds: ints = [], shift = 0.5> (x, by) => (y)
+{
+  t = LeakyRelu <alpha: float = @slope> (x)
+  y = If <then_branch = b () => (z)
+    {
+      z = Add (t, by)
+    }, axes: ints = @kinds> (x)
+}
+<domain: "", opset_import: []>
+nothing () => ()
+{
+}
+"#;
+    let model = parse(text).unwrap();
+    assert_eq!(print(&model, &PrintOptions::default()), text);
+    assert_eq!(model.functions.len(), 2);
+}
+
+#[test]
 fn an_opaque_attribute_is_shown_and_refused() {
     let mut graph = Graph::new("g");
     let node = Attribute::new("a", Attr::Opaque(vec![1, 2, 3].into()));
@@ -285,7 +311,7 @@ fn refusals() {
         "g () => (y) { y = A <a = 99999999999999999999> () }",
         "g () => (y) { y = A <s = \"open> () }",
         "g () => (seq(float) y) { y = A () }",
-        "g () => (y) { y = A () } <domain: \"d\"> f (x) => (y) { y = Neg (x) }",
+        "g () => (y) { y = A () } <domain: \"d\", producer: \"p\"> f (x) => (y) { y = Neg (x) }",
         "<producer_name: \"p\"> g () => (y) { y = A () }",
         "g () => (y) {\n\n\ty = A (((",
         "g",
@@ -344,7 +370,7 @@ fn refusals() {
     line 1, column 23: attribute 'a' is said to be of another type than its value, float
       | g () => (y) { y = A <a: int = 1.5> () }
       |                       ^
-    line 1, column 26: references to a function's attributes have no place in the text form
+    line 1, column 26: a reference to a function's attribute needs its type: 'alpha: float = @alpha'
       | g () => (y) { y = A <a = @b> () }
       |                          ^
     line 1, column 26: '99999999999999999999' is not an integer of 64 bits
@@ -356,9 +382,9 @@ fn refusals() {
     line 1, column 10: expected a tensor type (other types have no place in the text form; a name like this is quoted), found 'seq'
       | g () => (seq(float) y) { y = A () }
       |          ^
-    line 1, column 26: expected the end of the text (functions have no place in the text form), found '<'
-      | g () => (y) { y = A () } <domain: "d"> f (x) => (y) { y = Neg (x) }
-      |                          ^
+    line 1, column 40: unknown key 'producer': a function's header may have domain, overload and opset_import
+      | g () => (y) { y = A () } <domain: "d", producer: "p"> f (x) => (y) { y = Neg (x) }
+      |                                        ^
     line 1, column 2: unknown key 'producer_name': a model's header may have ir_version, opset_import and metadata_props
       | <producer_name: "p"> g () => (y) { y = A () }
       |  ^

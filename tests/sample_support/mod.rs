@@ -54,6 +54,7 @@ pub fn with_loss(entry: &OpEntry, sample: &Sample) -> Result<(Model, Tensors), S
         }],
         metadata: vec![],
         graph,
+        functions: vec![],
         remainder: Remainder::new(),
     };
     run_quietly(&[&INFER_TYPES], &mut model, &mut PassCx::new(&NoEvaluator)).map_err(|error| error.to_string())?;

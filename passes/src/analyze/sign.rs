@@ -39,6 +39,7 @@ pub fn surely_non_negative(graph: &Graph, value: ValueId) -> bool {
             | "DepthToSpace" | "SpaceToDepth" | "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => {
                 pending.extend(node.input(0))
             }
+            "Where" => pending.extend(node.inputs().iter().skip(1).flatten()),
             "Add" | "Mul" | "Concat" | "Max" | "Min" | "Sum" => pending.extend(node.inputs().iter().flatten()),
             _ => return false,
         }

@@ -62,7 +62,14 @@ pub enum Attr {
     Strings(Vec<Bytes>),
     /// Graphs.
     Graphs(Vec<Graph>),
-    /// Anything else (references to a function's attributes, sparse tensors, types): the encoded `AttributeProto`.
+    /// In the body of a function: what the call says for the function's attribute `name`.
+    Reference {
+        /// The function's attribute.
+        name: String,
+        /// The number of the value's type in ONNX's `AttributeType`; 0 where the source does not say it.
+        kind: i32,
+    },
+    /// Anything else (sparse tensors, types): the encoded `AttributeProto`.
     Opaque(Bytes),
 }
 

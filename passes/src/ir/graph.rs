@@ -242,6 +242,7 @@ impl Graph {
         self.nodes.push(Some(Node {
             name: String::new(),
             op,
+            overload: String::new(),
             attributes,
             origin: Origin {
                 source: None,

@@ -5,6 +5,7 @@
 
 mod attributes;
 mod dtype;
+mod function;
 mod graph;
 mod model;
 mod names;
@@ -17,6 +18,7 @@ mod verify;
 
 pub use attributes::{Attr, Attribute, Form, Literal, Remainder};
 pub use dtype::{DType, Element};
+pub use function::Function;
 pub use graph::{DuplicateName, Graph};
 pub use model::{Model, OpsetImport};
 pub use names::Names;

@@ -1,6 +1,7 @@
 //! A model: a graph, the opsets that give its ops their meaning, and what else the file says.
 
 use super::attributes::Remainder;
+use super::function::Function;
 use super::graph::Graph;
 
 /// One imported operator set.
@@ -25,7 +26,9 @@ pub struct Model {
     pub metadata: Vec<(String, String)>,
     /// The main graph.
     pub graph: Graph,
-    /// Producer, functions, training information, … encoded.
+    /// The model's own functions, in the source's order.
+    pub functions: Vec<Function>,
+    /// Producer, training information, … encoded.
     pub remainder: Remainder,
 }
 

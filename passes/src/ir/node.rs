@@ -86,6 +86,8 @@ pub struct Node {
     pub name: String,
     /// The op.
     pub op: Op,
+    /// Which of several functions of the model that have the op's name; empty almost always.
+    pub overload: String,
     /// The attributes, in the source's order.
     pub attributes: Vec<Attribute>,
     /// Where it came from.

@@ -2,7 +2,7 @@
 //!
 //! An attribute that has a type and a value of that type is taken apart. Some writers leave a value out that is zero or empty: the type
 //! then stays in the remainder, as the sign that the value is to be left out again while it is still zero or empty. Any other attribute
-//! (without a type, a reference to a function's attribute, a type without a place in the IR) is opaque.
+//! (without a type, a type without a place in the IR) is opaque.
 
 use bytes::Bytes;
 use prost::Message;
@@ -25,7 +25,7 @@ pub(super) fn read(mut proto: AttributeProto, parts: &mut dyn ReadParts) -> Resu
     let name = proto.name().to_owned();
     let kind = proto.r#type.and_then(|code| AttributeType::try_from(code).ok());
     if !proto.ref_attr_name().is_empty() {
-        return Ok(opaque(name, &proto));
+        return Ok(reference(name, proto));
     }
     let mut absent = false;
     let mut or_absent = |there: bool| absent = !there;
@@ -70,6 +70,21 @@ pub(super) fn read(mut proto: AttributeProto, parts: &mut dyn ReadParts) -> Resu
         value,
         remainder: Remainder::from(proto.encode_to_vec()),
     })
+}
+
+fn reference(name: String, mut proto: AttributeProto) -> Attribute {
+    let value = Attr::Reference {
+        name: proto.ref_attr_name.take().unwrap_or_default(),
+        kind: proto.r#type.take_if(|kind| *kind != 0).unwrap_or_default(),
+    };
+    if !name.is_empty() {
+        proto.name = None;
+    }
+    Attribute {
+        name,
+        value,
+        remainder: Remainder::from(proto.encode_to_vec()),
+    }
 }
 
 fn opaque(name: String, proto: &AttributeProto) -> Attribute {
@@ -134,6 +149,11 @@ pub(super) fn write(
         Attr::Graphs(values) => {
             proto.graphs = values.iter().map(graph).collect::<Result<_, _>>()?;
             AttributeType::Graphs
+        }
+        Attr::Reference { name, kind } => {
+            proto.ref_attr_name = Some(name.clone());
+            proto.r#type = if *kind == 0 { proto.r#type } else { Some(*kind) };
+            return Ok(proto);
         }
         Attr::Opaque(_) => return Ok(proto),
     };

@@ -7,8 +7,8 @@
 //! rest, so that its presence survives.
 //!
 //! Tensors are slices of the file (which may be a memory map); tensors outside the file are asked of an [`ExternalData`]; they are
-//! written into the file. Functions and training information stay in the model's remainder, and a node that calls a function is a node
-//! with an unknown op.
+//! written into the file. Training information stays in the model's remainder. A node that calls a function of the model is a node with an
+//! unknown op.
 //!
 //! [`read()`] refuses, naming what is at fault: bytes that are no model, names that nothing defines or two things define, cycles, a model
 //! without output, tensors whose dimensions and data disagree, and element types that the schema does not know. It warns of fields
@@ -16,6 +16,7 @@
 
 mod attribute;
 mod error;
+mod function;
 mod infos;
 mod order;
 #[doc(hidden)]

@@ -45,26 +45,33 @@ pub fn read(bytes: Bytes, external: &dyn ExternalData) -> Result<(Model, Vec<War
             graph: graph.name().to_owned(),
         });
     }
+    // What training information calls is not known here, so its functions stay with it.
+    let functions = if proto.training_info.is_empty() {
+        std::mem::take(&mut proto.functions)
+    } else {
+        Vec::new()
+    };
     let model = Model {
         ir_version: proto.ir_version.take_if(|version| *version != 0).unwrap_or_default(),
         opset_imports,
         metadata: metadata(&mut proto),
         graph: reader.graph(graph)?,
+        functions: functions.into_iter().map(|function| reader.function(function)).collect(),
         remainder: encode(&proto),
     };
     Ok((model, reader.warnings))
 }
 
-fn encode(message: &impl Message) -> Remainder {
+pub(super) fn encode(message: &impl Message) -> Remainder {
     Remainder::from(message.encode_to_vec())
 }
 
 /// Takes a string that says something; an empty one stays, so that it is known to be there.
-fn take_text(field: &mut Option<String>) -> String {
+pub(super) fn take_text(field: &mut Option<String>) -> String {
     field.take_if(|text| !text.is_empty()).unwrap_or_default()
 }
 
-fn opset_import(mut proto: OperatorSetIdProto) -> OpsetImport {
+pub(super) fn opset_import(mut proto: OperatorSetIdProto) -> OpsetImport {
     OpsetImport {
         domain: take_text(&mut proto.domain),
         version: proto.version.take_if(|version| *version != 0).unwrap_or_default(),
@@ -88,10 +95,10 @@ fn metadata(proto: &mut ModelProto) -> Vec<(String, String)> {
     pairs
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     external: &'a dyn ExternalData,
-    warnings: Vec<Warning>,
-    scopes: Scopes,
+    pub(super) warnings: Vec<Warning>,
+    pub(super) scopes: Scopes,
     /// The node that is being read.
     node: String,
 }
@@ -236,6 +243,7 @@ impl Reader<'_> {
             })?;
         let node = &mut graph[id];
         node.name = take_text(&mut proto.name);
+        node.overload = take_text(&mut proto.overload);
         node.origin = Origin {
             source: Some(label),
             pass: None,
@@ -244,7 +252,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn attributes(&mut self, protos: Vec<AttributeProto>, label: &str) -> Result<Vec<Attribute>, ReadError> {
+    pub(super) fn attributes(&mut self, protos: Vec<AttributeProto>, label: &str) -> Result<Vec<Attribute>, ReadError> {
         let mut attributes = Vec::with_capacity(protos.len());
         for proto in protos {
             label.clone_into(&mut self.node);

@@ -12,7 +12,7 @@ use super::error::WriteError;
 use super::infos::Entries;
 use super::proto::tensor_proto::DataLocation;
 use super::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto};
-use super::{NoExternalData, attribute, sparse, tensor};
+use super::{NoExternalData, attribute, function, sparse, tensor};
 use crate::ir::{Def, Graph, LSQC_DOMAIN, Literal, Model, Names, Node, OpsetImport, ValueId};
 
 /// What happens to ops of lsqc's own domain.
@@ -100,7 +100,7 @@ pub fn write(model: &Model, options: &WriteOptions) -> Result<Written, WriteErro
     })
 }
 
-fn decode<M: Message + Default>(remainder: &Bytes) -> M {
+pub(super) fn decode<M: Message + Default>(remainder: &Bytes) -> M {
     if remainder.is_empty() {
         M::default()
     } else {
@@ -109,7 +109,7 @@ fn decode<M: Message + Default>(remainder: &Bytes) -> M {
 }
 
 /// Sets a string that says something; else the field stays as the source had it.
-fn set_text(field: &mut Option<String>, text: &str) {
+pub(super) fn set_text(field: &mut Option<String>, text: &str) {
     if !text.is_empty() {
         *field = Some(text.to_owned());
     }
@@ -124,7 +124,7 @@ fn set_number(field: &mut Option<i64>, number: i64) {
 fn model_proto(model: &Model, own_ops: OwnOps) -> Result<ModelProto, WriteError> {
     let mut proto: ModelProto = decode(&model.remainder);
     set_number(&mut proto.ir_version, model.ir_version);
-    proto.opset_import = model.opset_imports.iter().map(opset_import).collect();
+    proto.opset_import = model.opset_imports.iter().map(write_opset_import).collect();
     let source = proto.metadata_props.iter().map(|entry| (entry.key(), entry.value()));
     let present = model.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     if !source.eq(present.clone()) {
@@ -134,11 +134,14 @@ fn model_proto(model: &Model, own_ops: OwnOps) -> Result<ModelProto, WriteError>
         };
         proto.metadata_props = present.map(entry).collect();
     }
-    proto.graph = Some(graph(&model.graph, &Names::outermost(), own_ops)?);
+    let mut outermost = |inner: &Graph| graph(inner, &Names::outermost(), own_ops);
+    proto.graph = Some(outermost(&model.graph)?);
+    let functions = model.functions.iter().map(|of| function::write(of, &mut outermost));
+    proto.functions.extend(functions.collect::<Result<Vec<_>, _>>()?);
     Ok(proto)
 }
 
-fn opset_import(import: &OpsetImport) -> OperatorSetIdProto {
+pub(super) fn write_opset_import(import: &OpsetImport) -> OperatorSetIdProto {
     let mut proto: OperatorSetIdProto = decode(&import.remainder);
     set_text(&mut proto.domain, &import.domain);
     set_number(&mut proto.version, import.version);
@@ -208,6 +211,7 @@ fn write_node(outer: &Graph, node: &Node, names: &Names, own_ops: OwnOps) -> Res
     let mut proto: NodeProto = decode(&node.remainder);
     set_text(&mut proto.name, &node.name);
     set_text(&mut proto.domain, &node.op.domain);
+    set_text(&mut proto.overload, &node.overload);
     set_text(&mut proto.op_type, &node.op.name);
     let name = |value: &Option<ValueId>| value.map_or_else(String::new, |id| names.get(outer, id).to_owned());
     proto.input = node.inputs().iter().map(name).collect();

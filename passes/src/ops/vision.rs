@@ -7,14 +7,18 @@ type Types = Result<Vec<Option<TensorType>>, String>;
 
 const WHY: &str = "the gradient of this op is not written";
 
+/// The others were expanded before.
+const NOT_EXPANDED: &str =
+    "this form of it is not spelled in other ops (expand-fused says why), and the gradient of this op is not written";
+
 pub(super) const ENTRIES: &[OpEntry] = &[
     OpEntry::new("GridSample", infer_grid_sample, WHY),
     OpEntry::new("RoiAlign", infer_roi_align, WHY),
     OpEntry::new("MaxRoiPool", infer_max_roi_pool, WHY),
     OpEntry::new("DeformConv", infer_deform_conv, WHY),
     OpEntry::new("NonMaxSuppression", infer_non_max_suppression, "").zero_gradient(),
-    OpEntry::new("Attention", infer_attention, WHY),
-    OpEntry::new("RotaryEmbedding", |cx| cx.like_first(), WHY),
+    OpEntry::new("Attention", infer_attention, NOT_EXPANDED),
+    OpEntry::new("RotaryEmbedding", |cx| cx.like_first(), NOT_EXPANDED),
 ];
 
 /// ONNX GridSample, operator set 22: `[N, C, …]` at a grid `[N, …places, axes]`.

@@ -169,6 +169,7 @@ fn part(model: &Model, nodes: &[NodeId], wanted: &[ValueId]) -> Model {
         opset_imports: model.opset_imports.clone(),
         metadata: vec![],
         graph,
+        functions: vec![],
         remainder: Remainder::new(),
     }
 }

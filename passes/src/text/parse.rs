@@ -1,5 +1,7 @@
 //! From text to a model.
 
+mod function;
+
 use super::elements::{Packed, Spelled};
 use super::generate::Random;
 use super::lex::{Lexer, ParseError, Token};
@@ -24,12 +26,16 @@ pub fn parse(text: &str) -> Result<Model, ParseError> {
         opset_imports: vec![opset_import(String::new(), 17)],
         metadata: Vec::new(),
         graph: Graph::default(),
+        functions: Vec::new(),
         remainder: Remainder::new(),
     };
     if parser.take('<')? {
         parser.header(&mut model)?;
     }
     model.graph = parser.graph()?;
+    while matches!(parser.peek()?, Token::Mark('<')) {
+        model.functions.push(parser.function()?);
+    }
     parser.end()?;
     Ok(model)
 }
@@ -112,7 +118,7 @@ impl<'a> Parser<'a> {
     fn end(&mut self) -> Parsed<()> {
         match self.peek()? {
             Token::End => Ok(()),
-            Token::Mark('<') | Token::Id(_) => self.unexpected("the end of the text (functions have no place in the text form)"),
+            Token::Id(_) => self.unexpected("the end of the text or the header of a function"),
             _ => self.unexpected("the end of the text"),
         }
     }
@@ -190,16 +196,7 @@ impl<'a> Parser<'a> {
             parser.expect(':')?;
             match key.as_str() {
                 "ir_version" => model.ir_version = parser.integer()?,
-                "opset_import" => {
-                    model.opset_imports.clear();
-                    parser.expect('[')?;
-                    parser.list(']', |parser| {
-                        let domain = parser.string()?;
-                        parser.expect(':')?;
-                        model.opset_imports.push(opset_import(domain, parser.integer()?));
-                        Ok(())
-                    })?;
-                }
+                "opset_import" => model.opset_imports = parser.opset_imports()?,
                 "metadata_props" => {
                     parser.expect('[')?;
                     parser.list(']', |parser| {
@@ -220,13 +217,30 @@ impl<'a> Parser<'a> {
         })
     }
 
+    fn opset_imports(&mut self) -> Parsed<Vec<OpsetImport>> {
+        let mut imports = Vec::new();
+        self.expect('[')?;
+        self.list(']', |parser| {
+            let domain = parser.string()?;
+            parser.expect(':')?;
+            imports.push(opset_import(domain, parser.integer()?));
+            Ok(())
+        })?;
+        Ok(imports)
+    }
+
     fn graph(&mut self) -> Parsed<Graph> {
+        let name = self.name("a graph's name")?;
+        self.graph_named(&name)
+    }
+
+    /// What stands behind a graph's name.
+    fn graph_named(&mut self, name: &str) -> Parsed<Graph> {
         let place = self.lexer.place();
         if self.scopes.depth() >= DEPTH {
             return self.lexer.error(place, format!("graphs are nested deeper than {DEPTH}"));
         }
-        let name = self.name("a graph's name")?;
-        self.scopes.push(Graph::new(&name));
+        self.scopes.push(Graph::new(name));
         self.expect('(')?;
         self.list(')', Parser::input)?;
         if self.lexer.clone().next()? != Token::Arrow {
@@ -480,6 +494,11 @@ impl<'a> Parser<'a> {
             Ok(())
         })?;
         let op = self.op()?;
+        let overload = if self.take(':')? {
+            self.name("which of several functions")?
+        } else {
+            String::new()
+        };
         let mut attributes = Vec::new();
         if self.take('<')? {
             self.list('>', |parser| parser.attribute(&mut attributes))?;
@@ -511,6 +530,7 @@ impl<'a> Parser<'a> {
                     pass: None,
                 };
                 graph[id].name = label;
+                graph[id].overload = overload;
                 Ok(())
             }
             Err(error) => self.duplicate(place, &error),
@@ -561,7 +581,8 @@ impl<'a> Parser<'a> {
             self.single(hint)?
         };
         let kind = kind(&value);
-        if hint.is_some_and(|hint| hint != kind) {
+        let told = !matches!(value, Attr::Reference { .. });
+        if told && hint.is_some_and(|hint| hint != kind) {
             return self.lexer.error(
                 place,
                 format!("attribute '{name}' is said to be of another type than its value, {kind}"),
@@ -576,9 +597,7 @@ impl<'a> Parser<'a> {
         let place = self.lexer.place();
         let after = self.peek_second()?;
         match self.peek()? {
-            Token::Mark('@') => self
-                .lexer
-                .error(place, "references to a function's attributes have no place in the text form"),
+            Token::Mark('@') => self.reference(hint),
             Token::Id("opaque") if after == Token::Mark('(') => self
                 .lexer
                 .error(place, "the text form has no way to say the value of this attribute"),
@@ -668,6 +687,7 @@ fn kind(value: &Attr) -> &'static str {
         Attr::Floats(_) => "floats",
         Attr::Strings(_) => "strings",
         Attr::Graphs(_) => "graphs",
+        Attr::Reference { .. } => "reference",
         Attr::Opaque(_) => "opaque",
     }
 }

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use super::elements::{self, print_float};
 use super::lex::{is_identifier, is_plain};
-use crate::ir::{Attr, Attribute, Def, Dim, Graph, Model, Names, Node, NodeId, Op, Tensor, TensorType, ValueId};
+use crate::ir::{
+    Attr, Attribute, Def, Dim, Function, Graph, Model, Names, Node, NodeId, Op, OpsetImport, Tensor, TensorType, ValueId,
+};
 
 /// Of which inner values the types are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -49,12 +51,8 @@ impl PrintOptions {
 /// The model as text.
 #[must_use]
 pub fn print(model: &Model, options: &PrintOptions) -> String {
-    let imports: Vec<String> = model
-        .opset_imports
-        .iter()
-        .map(|import| format!("{} : {}", quoted(import.domain.as_bytes()), import.version))
-        .collect();
-    let mut out = format!("<ir_version: {}, opset_import: [{}]", model.ir_version, imports.join(", "));
+    let imports = imports(&model.opset_imports);
+    let mut out = format!("<ir_version: {}, opset_import: [{imports}]", model.ir_version);
     if !model.metadata.is_empty() {
         let entry = |(key, value): &(String, String)| format!("{} : {}", quoted(key.as_bytes()), quoted(value.as_bytes()));
         let entries: Vec<String> = model.metadata.iter().map(entry).collect();
@@ -62,7 +60,47 @@ pub fn print(model: &Model, options: &PrintOptions) -> String {
     }
     out.push_str(">\n");
     out.push_str(&print_graph(&model.graph, options));
+    for function in &model.functions {
+        print_function(function, options, &mut out);
+    }
     out
+}
+
+fn print_function(function: &Function, options: &PrintOptions, out: &mut String) {
+    let Ok(body) = &function.body else {
+        let called = [&function.domain, &function.name].map(|part| quoted(part.as_bytes()));
+        let _ = writeln!(out, "# the function {} cannot be read", called.join("."));
+        return;
+    };
+    let _ = write!(out, "<domain: {}", quoted(function.domain.as_bytes()));
+    if !function.overload.is_empty() {
+        let _ = write!(out, ", overload: {}", quoted(function.overload.as_bytes()));
+    }
+    let _ = writeln!(out, ", opset_import: [{}]>", imports(&function.opset_imports));
+    let mut printer = Printer {
+        out: String::new(),
+        options: *options,
+        indent: 0,
+    };
+    printer.out.push_str(&name(&function.name));
+    let attributes = function.attributes.iter().map(|attribute| name(attribute));
+    let mut attributes: Vec<String> = attributes.collect();
+    for default in &function.defaults {
+        let start = printer.out.len();
+        printer.attribute(body, default, &Names::outermost());
+        attributes.push(printer.out.split_off(start));
+    }
+    if !attributes.is_empty() {
+        let _ = write!(printer.out, " <{}>", attributes.join(", "));
+    }
+    printer.signature(body, &Names::outermost());
+    printer.out.push('\n');
+    out.push_str(&printer.out);
+}
+
+fn imports(imports: &[OpsetImport]) -> String {
+    let import = |import: &OpsetImport| format!("{} : {}", quoted(import.domain.as_bytes()), import.version);
+    imports.iter().map(import).collect::<Vec<_>>().join(", ")
 }
 
 /// The graph as text, without the versions that a model says.
@@ -122,6 +160,11 @@ fn name(text: &str) -> String {
     }
 }
 
+/// Types of attributes that may be referred to, at their numbers in ONNX's `AttributeType`.
+pub(super) const KINDS: [&str; 11] = [
+    "", "float", "int", "string", "tensor", "graph", "floats", "ints", "strings", "tensors", "graphs",
+];
+
 fn op(op: &Op) -> String {
     let plain = (op.domain.is_empty() || op.domain.split('.').all(is_identifier)) && is_identifier(&op.name);
     if plain {
@@ -166,6 +209,11 @@ impl Printer {
 
     fn graph(&mut self, graph: &Graph, names: &Names) {
         self.out.push_str(&name(&graph.name));
+        self.signature(graph, names);
+    }
+
+    /// What stands behind a graph's name.
+    fn signature(&mut self, graph: &Graph, names: &Names) {
         self.out.push_str(" (");
         self.list(graph.inputs(), |printer, &input| printer.value(graph, input, names));
         self.out.push_str(") => (");
@@ -248,6 +296,10 @@ impl Printer {
             if node.outputs().is_empty() { "" } else { " " },
             op(&node.op)
         );
+        if !node.overload.is_empty() {
+            self.out.pop();
+            let _ = write!(self.out, ":{} ", name(&node.overload));
+        }
         if !node.attributes.is_empty() {
             self.out.push('<');
             self.list(&node.attributes, |printer, attribute| {
@@ -274,6 +326,11 @@ impl Printer {
             Attr::Graphs(values) if values.is_empty() => ": graphs",
             _ => "",
         });
+        if let Attr::Reference { kind, .. } = attribute.value
+            && let Some(kind) = usize::try_from(kind).ok().and_then(|kind| KINDS.get(kind))
+        {
+            let _ = write!(self.out, ": {kind}");
+        }
         self.out.push_str(" = ");
         let mut open = |open: bool| {
             if open {
@@ -299,6 +356,9 @@ impl Printer {
             Attr::Floats(values) => self.list(values, |printer, value| print_float(&mut printer.out, *value)),
             Attr::Strings(values) => self.list(values, |printer, value| printer.out.push_str(&quoted(value))),
             Attr::Graphs(values) => self.list(values, |printer, inner| printer.subgraph(graph, inner, names)),
+            Attr::Reference { name: to, .. } => {
+                let _ = write!(self.out, "@{}", super::print::name(to));
+            }
             Attr::Opaque(bytes) => {
                 let _ = write!(self.out, "opaque({} bytes)", bytes.len());
             }
