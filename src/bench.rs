@@ -89,7 +89,7 @@ impl Subjects {
         };
         shapes::complete(&mut float, &data.train, engine, &options)?;
         let (mut initial, sites) = place(wish.asked, compiler, &mut float)?;
-        let few = data::first(&data.train, CALIBRATION);
+        let few = data::few(&data.train, CALIBRATION);
         let init = step_init(crate::config::Init::default());
         let start = Start {
             init,

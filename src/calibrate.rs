@@ -14,7 +14,7 @@ use lsqc_passes::quantize::{ActivationSteps, Sign, Site, Sites, StepInit, step_s
 use rayon::prelude::*;
 
 use crate::compiler::serialize;
-use crate::data::{Dataset, EvalBatches};
+use crate::data::{self, Dataset, EvalBatches};
 use crate::engine::{Engine, LoadOptions, Tensors};
 use crate::failure::Failure;
 use crate::interrupt;
@@ -87,7 +87,7 @@ struct Seen {
     kept: Vec<f32>,
 }
 
-/// Runs `float` (types inferred, standard ops) over the first samples of `data` and sets a step for every site; nothing where there are none.
+/// Runs `float` (types inferred, standard ops) over a few samples of `data` and sets a step for every site; nothing where there are none.
 ///
 /// # Errors
 /// If the engine fails, or an activation is not finite: the error names it.
@@ -126,7 +126,7 @@ pub fn calibrate(
         Some(engine.load(&serialize(&observed, OwnOps::Refuse)?, options)?)
     };
 
-    let batches = EvalBatches::new(data.clone(), BATCH, Some(SAMPLES));
+    let batches = EvalBatches::new(data::few(data, SAMPLES), BATCH, None);
     let (samples, size) = (batches.samples(), batches.size());
     let stride_of = |values: usize| (values * samples.div_ceil(size.max(1))).div_ceil(KEPT).max(1);
     let mut seen: BTreeMap<String, Seen> = BTreeMap::new();

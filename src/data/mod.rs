@@ -32,7 +32,7 @@ pub use loader::{EvalBatches, TrainBatches, TrainOptions};
 pub use preprocess::{Channels, Color, Layout, Preprocess, Size};
 pub use sheet::{Sheet, contact_sheet};
 pub use source::{FileDigest, Part, Source, Spec, no_data};
-pub use split::first;
+pub use split::few;
 pub use store::Store;
 pub use synthetic::Synthetic;
 

@@ -45,11 +45,19 @@ impl Dataset for Subset {
     }
 }
 
-/// The first `count` samples, or all there are.
+/// `count` samples that stand for all, or all there are: the first ones where samples come mixed, as labels that fall somewhere show, and else
+/// evenly spread ones, since folders are sorted by class and recordings by time.
 #[must_use]
-pub fn first(base: &Arc<dyn Dataset>, count: usize) -> Arc<dyn Dataset> {
+pub fn few(base: &Arc<dyn Dataset>, count: usize) -> Arc<dyn Dataset> {
+    let all = base.len();
+    let mixed = base.labels().is_some_and(|labels| !labels.is_sorted());
+    let samples = if mixed || all <= count {
+        (0..all.min(count)).collect()
+    } else {
+        (0..count).map(|at| at * all / count).collect()
+    };
     Arc::new(Subset {
-        samples: (0..base.len().min(count)).collect(),
+        samples,
         base: Arc::clone(base),
     })
 }
@@ -103,6 +111,46 @@ mod tests {
         all.dedup();
         assert_eq!(all.len(), 100);
         assert!(kept.batch(&[90], None).is_err());
+    }
+
+    /// Noise with labels of its own.
+    struct Labelled(Arc<dyn Dataset>, Option<Vec<i64>>);
+
+    impl Dataset for Labelled {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn has_labels(&self) -> bool {
+            self.1.is_some()
+        }
+
+        fn labels(&self) -> Option<Vec<i64>> {
+            self.1.clone()
+        }
+
+        fn batch(&self, samples: &[usize], augmented: Option<Augmented<'_>>) -> Result<Batch> {
+            self.0.batch(samples, augmented)
+        }
+    }
+
+    #[test]
+    fn a_few_samples_stand_for_all() {
+        let taken = |labels: Option<Vec<i64>>, count: usize| -> Vec<usize> {
+            let base: Arc<dyn Dataset> = Arc::new(Labelled(base(10), labels));
+            let few = few(&base, count);
+            let row = |set: &Arc<dyn Dataset>, at| set.batch(&[at], None).unwrap().inputs["x"].clone();
+            let of = |at| (0..10).find(|&from| row(&base, from) == row(&few, at)).unwrap();
+            (0..few.len()).map(of).collect()
+        };
+        assert_eq!(taken(Some(vec![1, 0, 1, 1, 0, 0, 0, 1, 0, 1]), 3), [0, 1, 2], "mixed");
+        assert_eq!(
+            taken(Some(vec![0, 0, 0, 0, 0, 1, 1, 1, 1, 1]), 3),
+            [0, 3, 6],
+            "in order of classes"
+        );
+        assert_eq!(taken(None, 3), [0, 3, 6], "in any order");
+        assert_eq!(taken(None, 20), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
 
     #[test]

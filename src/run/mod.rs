@@ -5,6 +5,7 @@ mod channels;
 mod front;
 mod inputs;
 mod proof;
+mod statistics;
 pub mod step;
 mod weight_only;
 
@@ -31,6 +32,7 @@ use crate::verify::{Pair, Proof};
 use crate::verify_blocks::BlockProof;
 pub use batch::model_inputs;
 pub use front::{Front, form, place, place_with, plain, read, set_steps, step_init};
+use statistics::Candidates;
 use step::{Step, StepWish, step};
 
 /// Which of the float, fake-quantized and lowered network are compared, the reference first.
@@ -194,14 +196,14 @@ pub fn quantize(
     let (mut initial, mut sites) = place(&asked, compiler, &mut float)?;
     weight_only::check_engine(&asked, &sites.blocks, judge)?;
     let most = data.train.largest_batch().unwrap_or(usize::MAX);
-    let bn = batch::batch_norm(plan.bn, &data, most, &initial, terminal);
+    let mut bn = batch::batch_norm(plan.bn, &data, most, &initial, terminal);
     let of_classes = labelled.and_then(|place| outputs.get(place)?.classes).is_some();
     let loss = plan.loss(match (data.train.has_labels(), of_classes) {
         (true, true) => crate::config::Labels::Present,
         (true, false) => crate::config::Labels::Useless,
         (false, _) => crate::config::Labels::Missing,
     })?;
-    let wanted = StepWish {
+    let mut wanted = StepWish {
         data: &data.train,
         batch: plan.batch.min(most),
         bn,
@@ -247,6 +249,28 @@ pub fn quantize(
         terminal.warn(&warning);
         warnings.push(warning);
     }
+    let with = tune::Loop {
+        data: &data.train,
+        engine,
+        options: &options,
+        terminal,
+    };
+    if bn == BatchNorm::Batch && plan.bn.is_none() {
+        let candidates = Candidates {
+            float: &float,
+            quantized: &initial,
+            outputs: &outputs,
+            form,
+            wanted: &wanted,
+            seed: plan.seed,
+        };
+        if let Some(warning) = clock.stage("statistics", || statistics::unlike(&candidates, compiler, with))? {
+            terminal.warn(&warning);
+            warnings.push(warning);
+            bn = BatchNorm::Frozen;
+            wanted.bn = bn;
+        }
+    }
     let Step {
         batch,
         shapes,
@@ -265,13 +289,6 @@ pub fn quantize(
         augment: plan.data.augment,
     };
     let steps = plan.length.steps(TrainBatches::per_epoch(data.train.len(), batch));
-
-    let with = tune::Loop {
-        data: &data.train,
-        engine,
-        options: &options,
-        terminal,
-    };
     let mut trained = initial.clone();
     let (mut losses, mut peak, mut oscillations) = (Vec::new(), None, BTreeMap::new());
     let mut learning_rate = plan.rate().start();
@@ -296,10 +313,13 @@ pub fn quantize(
             augment: data::Augment::default(),
             ..batches
         };
-        let estimate = || tune::reestimate(compiler, &trained, (&shapes, wanted.dialect.clone()), plain, with);
-        let statistics = clock.stage("BatchNorm", estimate)?;
-        batch_norm_batches = statistics.batches;
-        set_constants(&mut trained, &statistics.values);
+        let estimate = || {
+            let over = (plain, tune::STATISTICS_BATCHES);
+            tune::reestimate(compiler, &trained, (&shapes, wanted.dialect.clone()), over, with)
+        };
+        let found = clock.stage("BatchNorm", estimate)?;
+        batch_norm_batches = found.batches;
+        set_constants(&mut trained, &found.values);
     }
 
     let mut fake = trained.clone();
@@ -339,14 +359,7 @@ pub fn quantize(
         data: &data.test,
         options,
     });
-    let compared: Vec<Compared> = outputs
-        .iter()
-        .enumerate()
-        .map(|(place, output)| Compared {
-            places: vec![place; networks.len()],
-            classes: output.classes,
-        })
-        .collect();
+    let compared = compared(&outputs, networks.len());
     let measured = clock.stage("measurement", || {
         metric::compare(&networks, &compared, (scored, &PAIRS), judge, terminal)
     })?;
@@ -388,6 +401,15 @@ pub fn quantize(
         warnings,
     };
     Ok((outcome, emitted))
+}
+
+/// Every output, at the same place in each of so many networks.
+fn compared(outputs: &[tune::Chosen], networks: usize) -> Vec<Compared> {
+    let of = |(place, output): (usize, &tune::Chosen)| Compared {
+        places: vec![place; networks],
+        classes: output.classes,
+    };
+    outputs.iter().enumerate().map(of).collect()
 }
 
 /// What the user should know of layers that no gradient reaches.

@@ -19,7 +19,7 @@ use crate::terminal::Terminal;
 pub use assemble::{BnMode, Gradients, StepGraph, StepPlan, assemble, unreached};
 pub use dialect::dialect;
 pub use emit::emit;
-pub use normalize::reestimate;
+pub use normalize::{STATISTICS_BATCHES, reestimate};
 pub use oscillations::{Oscillation, freeze_threshold, oscillations};
 pub use outputs::{
     Chosen, check as check_outputs, choose as choose_outputs, class_axis, losses as losses_of, refuse_none as refuse_no_output,

@@ -19,8 +19,8 @@ use crate::data::{TrainBatches, TrainOptions};
 use crate::engine::Tensors;
 use crate::interrupt;
 
-/// Batches that the statistics are taken over, at most.
-const BATCHES: u64 = 100;
+/// Batches that statistics are taken over after training, at most.
+pub const STATISTICS_BATCHES: u64 = 100;
 /// Times through the data, at most: more of the same samples say nothing new.
 const ROUNDS: u64 = 2;
 
@@ -33,7 +33,7 @@ pub struct Statistics {
     pub batches: u64,
 }
 
-/// New statistics for every BatchNormalization of `quantized`.
+/// New statistics for every BatchNormalization of `quantized`, over so many batches at most.
 ///
 /// # Errors
 /// If a pass or the engine fails.
@@ -41,7 +41,7 @@ pub fn reestimate(
     compiler: &mut Compiler,
     quantized: &Model,
     (shapes, dialect): (&BTreeMap<String, Vec<usize>>, Dialect),
-    batches: TrainOptions,
+    (batches, most): (TrainOptions, u64),
     with: Loop,
 ) -> Result<Statistics> {
     let mut model = quantized.clone();
@@ -75,7 +75,7 @@ pub fn reestimate(
     let mut loader = TrainBatches::start(Arc::clone(with.data), batches)?;
     let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let round = TrainBatches::per_epoch(with.data.len(), batches.batch) as u64;
-    let count = BATCHES.min(ROUNDS * round).max(1);
+    let count = most.min(ROUNDS * round).max(1);
     let progress = with.terminal.progress("re-estimate BatchNorm", count);
     for _ in 0..count {
         interrupt::check()?;

@@ -23,7 +23,7 @@ use lsqc_passes::train::{Certainty, Head, OutputKind, OutputLoss, Variance, head
 
 use crate::compiler::load;
 use crate::config::{OutputChoice, OutputRule};
-use crate::data::{Dataset, EvalBatches};
+use crate::data::{self, Dataset, EvalBatches};
 use crate::engine::{Engine, LoadOptions};
 use crate::failure::Failure;
 use crate::interrupt;
@@ -128,7 +128,7 @@ pub fn choose(
         .iter()
         .map(|&output| Seen::of(head(graph, output), output, graph))
         .collect();
-    let batches = EvalBatches::new(Arc::clone(data), BATCH, Some(SAMPLES));
+    let batches = EvalBatches::new(data::few(data, SAMPLES), BATCH, None);
     let size = batches.size();
     let mut session = load(engine, float, options)?;
     for batch in batches {

@@ -142,8 +142,14 @@ impl Bench {
             options: &options(),
             terminal: &Terminal::new(Verbosity::Quiet),
         };
-        let statistics =
-            tune::reestimate(&mut self.compiler, model, (&shapes, dialect), batches, with).expect("statistics are taken");
+        let statistics = tune::reestimate(
+            &mut self.compiler,
+            model,
+            (&shapes, dialect),
+            (batches, tune::STATISTICS_BATCHES),
+            with,
+        )
+        .expect("statistics are taken");
         let mut loader = TrainBatches::start(Arc::clone(&self.train), batches).expect("the data has batches");
         let input = |batch: Batch| batch.inputs.values().next().and_then(Tensor::to_f64).expect("numbers");
         let taken = (0..statistics.batches).map(|_| input(loader.next_batch().expect("another batch")));
