@@ -31,8 +31,6 @@ import models_table as table  # noqa: E402
 from accuracy_table import Problem  # noqa: E402
 
 STEPS, BATCH, PROOF = 20, 2, 1
-RATE = "1e-4"
-"""Low: with so few samples a step of the default size overshoots."""
 REFUSED = (0, 4)
 """A good file, or a model that is refused by name."""
 TIMEOUT_S = 1800
@@ -69,7 +67,7 @@ def _run(case, bits: int, arguments: argparse.Namespace) -> dict:
     model = case.model(folder / "wheels", folder / "onnx")
     lsqc = arguments.lsqc.resolve()
     shared = ["--bits", str(bits), *case.flags]
-    training = ["--steps", arguments.steps, "--batch", BATCH, "--lr", RATE, "--proof-images", PROOF, "--test-fraction", "0.34", "--threads", arguments.threads]
+    training = ["--steps", arguments.steps, "--batch", BATCH, "--proof-images", PROOF, "--test-fraction", "0.34", "--threads", arguments.threads]
     with tempfile.TemporaryDirectory() as work:
         samples, out, report = (Path(work) / name for name in ("data.npz", "out.onnx", "report.json"))
         arrays = case.data()
@@ -88,7 +86,7 @@ def _run(case, bits: int, arguments: argparse.Namespace) -> dict:
         stays = collections.Counter((left["op"], left["reason"]) for left in found["not_quantized"])
         # Without weights it is a product of two activations, or an addition or the like, which has no multiply-adds.
         layers = [layer for layer in found["layers"] if layer["weights"] or layer["op"] == "MatMul"]
-        entry |= {"layers": len(layers), "levels": sum(layer["compared"] for layer in proof)}
+        entry |= {"rate": found["settings"]["learning_rate"] if found["settings"]["steps"] else None, "layers": len(layers), "levels": sum(layer["compared"] for layer in proof)}
         entry |= {"mismatches": sum(layer["mismatches"] for layer in proof), "ties": sum(layer["ties"] for layer in proof)}
         warnings = [warning.replace(str(samples), samples.name) for warning in found["warnings"]]
         entry |= {"stays": [[op, reason, count] for (op, reason), count in sorted(stays.items())], "warnings": warnings}

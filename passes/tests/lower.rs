@@ -167,6 +167,29 @@ fn biases_move_to_the_grid_of_the_accumulator() {
 }
 
 #[test]
+fn what_is_added_to_a_matmul_moves_there_where_runtimes_make_a_gemm_of_both() {
+    let added = |x: &str, bias: &str| {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\" : 17, \"lsqc\" : 1]>
+            g (float[{x},1] x) => (float[{x},2] y)
+            <float[{x},2] t, float[1,2] w = {{1, 2}}, float[2] b = {{{bias}}}, float sx = {{0.015625}}, float sw = {{0.5}}>
+            {{ q = lsqc.FakeQuantize <bits = 8, signed = 0> (x, sx)  v = lsqc.FakeQuantize <bits = 8, signed = 1> (w, sw)
+               t = MatMul (q, v)  y = Add (t, b) }}"
+        );
+        snapped(&text)
+    };
+    assert_eq!(added("N", "0.01, -1.004"), Some(vec![1.0 / 128.0, -129.0 / 128.0]));
+    assert_eq!(added("N,3", "0.01, -1.004"), None, "of rank 3 it is added in floats");
+    assert_eq!(added("N", "0.01, 1e9"), None, "it fits no integer, and is added in floats");
+}
+
+/// What became of `b`, if it was snapped.
+fn snapped(text: &str) -> Option<Vec<f32>> {
+    let model = run(&SNAP_BIASES, text).0.unwrap();
+    model.graph.find("b/snapped").map(|_| elements(&model, "b/snapped"))
+}
+
+#[test]
 fn a_bias_beyond_the_accumulator_is_an_error() {
     let (model, _) = run(&SNAP_BIASES, &biased("0, 1e9", "> (w, sw"));
     let error = model.unwrap_err();

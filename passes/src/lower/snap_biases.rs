@@ -6,6 +6,7 @@
 //!
 //! It refuses, with an error, a bias that leaves the 32 bits: the step of the layer's input or weight is then far too small.
 
+use super::matmul_biases::{added_vector, is_long};
 use super::{Fixed, Form, input_quantizer};
 use crate::analyze::{Weighted, weighted};
 use crate::ir::{Graph, Model, Tensor};
@@ -19,7 +20,7 @@ pub static SNAP_BIASES: Pass = Pass {
     name: "snap-biases",
     about: "move biases of quantized ops onto the grid of their int32 accumulator",
     needs: "trained values are constants; BatchNormalization is folded",
-    gives: "biases that are multiples of s_x·s_w·2^−k",
+    gives: "biases that are multiples of s_x·s_w·2^−k, those that are added to a MatMul of rank 2 among them",
     run,
 };
 
@@ -37,6 +38,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     let mut changed = false;
     for id in graph.node_list() {
         let Ok(op) = weighted(graph, id) else { continue };
+        changed |= snap_added(graph, op, form).is_some();
         let Some(bias) = integer_bias(graph, op, form).map_err(|why| PassError::at(graph, id, why))? else {
             continue;
         };
@@ -59,6 +61,29 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
         changed = true;
     }
     Ok(Changed::from(changed))
+}
+
+/// Snaps the vector that is added to a MatMul of rank 2: a runtime may make a Gemm of both, and its bias an integer. A vector that does not
+/// fit 32 bits stays, and is added in floats.
+fn snap_added(graph: &mut Graph, op: Weighted, form: Form) -> Option<()> {
+    let (add, index) = added_vector(graph, op.node).filter(|_| graph[op.node].op.is("MatMul") && !is_long(graph, op.node))?;
+    let grid = accumulator_grid(graph, op, form)?;
+    let vector = graph[add].input(index)?;
+    let values = graph[vector].constant()?.to_f32()?;
+    if grid.len() != 1 && grid.len() != values.len() {
+        return None;
+    }
+    #[allow(clippy::cast_possible_truncation)]
+    let snapped = values.iter().zip(grid.iter().cycle()).map(|(&value, &unit)| {
+        let level = (f64::from(value) / f64::from(unit)).round_ties_even();
+        (level.abs() <= f64::from(BIAS_LIMIT)).then(|| level as f32 * unit)
+    });
+    let snapped: Vec<f32> = snapped.collect::<Option<_>>()?;
+    let base = format!("{}/snapped", graph[vector].name());
+    let own = graph.add_constant(&base, Tensor::vector(snapped));
+    graph.set_input(add, index, Some(own));
+    graph.remove_source(vector);
+    Some(())
 }
 
 /// The value of one unit of a quantized op's int32 accumulator, s_x·s_w·2^−k: one number, or one for each output channel. `None` where the
