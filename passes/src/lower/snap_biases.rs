@@ -76,7 +76,7 @@ fn snap_added(graph: &mut Graph, op: Weighted, form: Form) -> Option<()> {
     #[allow(clippy::cast_possible_truncation)]
     let snapped = values.iter().zip(grid.iter().cycle()).map(|(&value, &unit)| {
         let level = (f64::from(value) / f64::from(unit)).round_ties_even();
-        (level.abs() <= f64::from(BIAS_LIMIT)).then(|| level as f32 * unit)
+        (level.abs() <= f64::from(BIAS_LIMIT)).then_some(level as f32 * unit)
     });
     let snapped: Vec<f32> = snapped.collect::<Option<_>>()?;
     let base = format!("{}/snapped", graph[vector].name());
