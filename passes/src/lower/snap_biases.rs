@@ -45,13 +45,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
         let Some(value) = op.bias_index.and_then(|index| graph[id].input(index)) else {
             continue;
         };
-        #[allow(clippy::cast_precision_loss)]
-        let snapped: Vec<f32> = bias
-            .levels
-            .iter()
-            .zip(bias.scales.iter().cycle())
-            .map(|(&level, &scale)| level as f32 * scale)
-            .collect();
+        let snapped = on_grid(&bias.levels, &bias.scales);
         let base = format!("{}/snapped", graph[value].name());
         let own = graph.add_constant(&base, Tensor::vector(snapped));
         if let Some(index) = op.bias_index {
@@ -73,12 +67,8 @@ fn snap_added(graph: &mut Graph, op: Weighted, form: Form) -> Option<()> {
     if grid.len() != 1 && grid.len() != values.len() {
         return None;
     }
-    #[allow(clippy::cast_possible_truncation)]
-    let snapped = values.iter().zip(grid.iter().cycle()).map(|(&value, &unit)| {
-        let level = (f64::from(value) / f64::from(unit)).round_ties_even();
-        (level.abs() <= f64::from(BIAS_LIMIT)).then_some(level as f32 * unit)
-    });
-    let snapped: Vec<f32> = snapped.collect::<Option<_>>()?;
+    let levels = levels(&values, &grid).ok()?;
+    let snapped = on_grid(&levels, &grid);
     let base = format!("{}/snapped", graph[vector].name());
     let own = graph.add_constant(&base, Tensor::vector(snapped));
     graph.set_input(add, index, Some(own));
@@ -115,6 +105,12 @@ pub(crate) fn integer_bias(graph: &Graph, op: Weighted, form: Form) -> Result<Op
         .constant()
         .and_then(Tensor::to_f32)
         .ok_or("its bias is not constant")?;
+    let levels = levels(&values, &scales)?;
+    Ok(Some(IntegerBias { levels, scales }))
+}
+
+/// The integers nearest to a bias's values, half to even.
+fn levels(values: &[f32], scales: &[f32]) -> Result<Vec<i32>, String> {
     let level = |(&b, &scale): (&f32, &f32)| {
         let level = (f64::from(b) / f64::from(scale)).round_ties_even();
         #[allow(clippy::cast_possible_truncation)]
@@ -126,10 +122,12 @@ pub(crate) fn integer_bias(graph: &Graph, op: Weighted, form: Form) -> Result<Op
             ))
         }
     };
-    let levels = values
-        .iter()
-        .zip(scales.iter().cycle())
-        .map(level)
-        .collect::<Result<_, _>>()?;
-    Ok(Some(IntegerBias { levels, scales }))
+    values.iter().zip(scales.iter().cycle()).map(level).collect()
+}
+
+/// What these integers stand for.
+#[allow(clippy::cast_precision_loss)]
+fn on_grid(levels: &[i32], scales: &[f32]) -> Vec<f32> {
+    let values = levels.iter().zip(scales.iter().cycle());
+    values.map(|(&level, &scale)| level as f32 * scale).collect()
 }
