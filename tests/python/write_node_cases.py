@@ -1,4 +1,4 @@
-"""Writes the node cases of the onnx package's backend tests, for tests/conformance.rs, which cannot make them.
+"""Writes the node cases of the onnx package's backend tests, for tests/library/conformance.rs, which cannot make them.
 
     python tests/python/write_node_cases.py FOLDER
 
