@@ -26,7 +26,7 @@ use crate::report::{
     self, BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, InspectedProduct, Inspection, JoinLayer,
     MultiplyAdds, Note, OpCount, Port, QuantizedAlready, Tool, Unquantized,
 };
-use crate::run::{batch, fixed_batch, model_inputs, place, plain};
+use crate::run::{Plain, batch, fixed_batch, model_inputs, place, plain};
 use crate::shapes;
 use crate::summary;
 use crate::terminal::Terminal;
@@ -80,7 +80,7 @@ pub fn inspect(
         inspection.gradients_unknown = Some(because);
         return Ok(inspection);
     }
-    let (mut float, settled) = plain(asked, model, compiler)?;
+    let Plain { mut float, settled, .. } = plain(asked, model, compiler)?;
     inspection.warnings.extend(settled);
     let kept = match batch::freed(&float, compiler) {
         Ok(freed) => {

@@ -3,14 +3,14 @@
 use crate::analyze::{FIX_SHAPES, INFER_TYPES};
 use crate::legalize::LEGALIZE;
 use crate::lower::{
-    BAKE_WEIGHTS, CUT_AT_QUANTIZERS, FOLD_BATCH_NORMS, LOWER_BLOCKS, LOWER_QDQ, RAISE_STEPS, SEPARATE_WEIGHTS, SNAP_BIASES,
-    UNPACK_BLOCKS, UNPACK_WEIGHTS, WIDEN_TO_DOUBLE,
+    BAKE_WEIGHTS, CUT_AT_QUANTIZERS, FOLD_BATCH_NORMS, LOWER_BLOCKS, LOWER_QDQ, RAISE_STEPS, RESTORE_HALVES, SEPARATE_WEIGHTS,
+    SNAP_BIASES, UNPACK_BLOCKS, UNPACK_WEIGHTS, WIDEN_TO_DOUBLE,
 };
 use crate::pass::Pass;
 use crate::quantize::{FLIP_GAMMAS, PLACE_QUANTIZERS, SET_STEPS};
 use crate::simplify::{
     EXPAND_FUSED, FOLD_CONSTANTS, FOLD_SHAPES, FREE_BATCH, FREEZE_DEFAULTS, INLINE_BRANCHES, INLINE_FUNCTIONS, LIFT_CONSTANTS,
-    NAME_POOLS, REMOVE_DEAD, REMOVE_IDENTITIES, UPGRADE_OPSET,
+    NAME_POOLS, REMOVE_DEAD, REMOVE_IDENTITIES, UPGRADE_OPSET, WIDEN_HALVES,
 };
 use crate::train::{ATTACH_LOSS, ATTACH_OPTIMIZER, CHOOSE_PARAMETERS, DIFFERENTIATE, FREEZE_OSCILLATING, USE_BATCH_STATISTICS};
 
@@ -18,6 +18,7 @@ use crate::train::{ATTACH_LOSS, ATTACH_OPTIMIZER, CHOOSE_PARAMETERS, DIFFERENTIA
 pub static ALL: &[&Pass] = &[
     &FREEZE_DEFAULTS,
     &INLINE_FUNCTIONS,
+    &WIDEN_HALVES,
     &LIFT_CONSTANTS,
     &UPGRADE_OPSET,
     &EXPAND_FUSED,
@@ -46,6 +47,7 @@ pub static ALL: &[&Pass] = &[
     &BAKE_WEIGHTS,
     &LOWER_BLOCKS,
     &LOWER_QDQ,
+    &RESTORE_HALVES,
     &UNPACK_BLOCKS,
     &UNPACK_WEIGHTS,
     &SEPARATE_WEIGHTS,
@@ -58,6 +60,10 @@ pub static ALL: &[&Pass] = &[
 pub fn find(name: &str) -> Option<&'static Pass> {
     ALL.iter().copied().find(|pass| pass.name == name)
 }
+
+/// Lets a network in half precision be one in single precision. Functions are spelled before, because their bodies have no types; types are
+/// inferred before and after, because ops that are not known keep what they have.
+pub static WIDEN: &[&Pass] = &[&INLINE_FUNCTIONS, &INFER_TYPES, &WIDEN_HALVES];
 
 /// Brings a float network into plain form. Dimensions are folded before constants, so that the evaluator sees fewer nodes, and again after
 /// them, because constants make more dimensions known.

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use lsqc_passes::ir::Model;
+use lsqc_passes::analyze::Halves;
+use lsqc_passes::ir::{DType, Model};
 use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::pipelines;
 
@@ -59,11 +60,14 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     };
     let Front {
         float,
+        halves,
         mut warnings,
         input,
     } = run::read(&plan.quantization(), &mut compiler)?;
+    check_sample(&plan, &halves)?;
     let prepared = Prepared {
         float,
+        halves,
         engine: engine.clone(),
         threads: plan.engine.threads,
     };
@@ -127,6 +131,19 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
             .help("train longer (--epochs), or give the layers that lose most more bits in lsqc.toml")
             .into())
         }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a hand-over folder whose sample no file can hold.
+fn check_sample(plan: &Plan, halves: &Halves) -> Result<()> {
+    let has_none = |(_, dtype): &&(String, DType)| *dtype == DType::BF16;
+    match halves.inputs.iter().chain(&halves.outputs).find(has_none) {
+        Some((name, dtype)) if plan.outputs.deploy.is_some() => Err(Failure::usage(format!(
+            "--deploy writes a sample for numpy, which has no {dtype}, the type of '{name}'"
+        ))
+        .help("leave --deploy out, or export the model with inputs and outputs of float16 or float")
+        .into()),
         _ => Ok(()),
     }
 }

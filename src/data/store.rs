@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use half::f16;
 use lsqc_passes::ir::{DType, Tensor};
 
 use super::augment::{Drawn, Extents};
@@ -359,18 +358,9 @@ pub(super) fn batch_shape(axis: BatchAxis, samples: usize, sample_shape: &[usize
     Ok(batch.into_iter().chain(sample_shape.iter().copied()).collect())
 }
 
-/// A tensor of one of the IEEE types.
+/// A tensor of one of the types that stand for real numbers.
 pub(super) fn float_tensor(dtype: DType, shape: &[usize], values: Vec<f32>) -> Result<Tensor> {
-    Ok(match dtype {
-        DType::F32 => Tensor::new(shape, values),
-        DType::F64 => Tensor::new(shape, values.into_iter().map(f64::from).collect::<Vec<f64>>()),
-        DType::F16 => Tensor::new(shape, values.into_iter().map(f16::from_f32).collect::<Vec<f16>>()),
-        DType::BF16 => Tensor::new(
-            shape,
-            values.into_iter().map(half::bf16::from_f32).collect::<Vec<half::bf16>>(),
-        ),
-        _ => return Err(anyhow!("{dtype} is no float type")),
-    })
+    Tensor::of_floats(dtype, shape, values).ok_or_else(|| anyhow!("{dtype} is no float type"))
 }
 
 fn integer_tensor(dtype: DType, shape: &[usize], values: &[i64]) -> Result<Tensor> {

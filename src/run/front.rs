@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
+use lsqc_passes::analyze::Halves;
 use lsqc_passes::ir::{Model, Tensor};
-use lsqc_passes::lower::{Form, most_weight_bits};
+use lsqc_passes::lower::{Form, RESTORE_HALVES, most_weight_bits};
 use lsqc_passes::onnx::check_opset;
 use lsqc_passes::pass::PassCx;
 use lsqc_passes::pipelines;
@@ -21,6 +22,7 @@ use crate::calibrate::Calibration;
 use crate::compiler::Compiler;
 use crate::config::{Granularity, Init, Placement, Quantization, Signedness};
 use crate::data::FileDigest;
+use crate::engine::Tensors;
 use crate::failure::Failure;
 use crate::model_file::{self, ModelFile};
 
@@ -30,6 +32,8 @@ use super::weight_only;
 pub struct Front {
     /// The model in plain form.
     pub float: Model,
+    /// What of it was in half precision.
+    pub halves: Halves,
     /// What is remarkable about the file.
     pub warnings: Vec<String>,
     /// The file.
@@ -43,30 +47,85 @@ pub struct Front {
 pub fn read(asked: &Quantization, compiler: &mut Compiler) -> Result<Front> {
     let ModelFile { model, warnings, bytes } = model_file::read(&asked.model)?;
     let warnings = warnings.iter().map(ToString::to_string);
-    plain(asked, model, compiler).map(|(float, settled)| Front {
+    let Plain { float, halves, settled } = plain(asked, model, compiler)?;
+    Ok(Front {
         float,
+        halves,
         warnings: warnings.chain(settled).collect(),
         input: FileDigest::of(&asked.model, &bytes),
     })
 }
 
-/// Brings a model that was read into plain form; gives what the user should know of its inputs, too.
+/// A float model in plain form.
+pub struct Plain {
+    /// The model.
+    pub float: Model,
+    /// What of it was in half precision.
+    pub halves: Halves,
+    /// What the user should know of what became of it.
+    pub settled: Vec<String>,
+}
+
+/// Brings a model that was read into plain form.
 ///
 /// # Errors
 /// As [`read`].
-pub fn plain(asked: &Quantization, model: Model, compiler: &mut Compiler) -> Result<(Model, Option<String>)> {
+pub fn plain(asked: &Quantization, model: Model, compiler: &mut Compiler) -> Result<Plain> {
     check_opset(&model).map_err(|error| {
         let help = error.help();
         Failure::bad_input(format!("{}: {error}", asked.model.display())).help(help)
     })?;
     let mut float = model;
     inputs::settle(&mut float, &asked.inputs)?;
-    let settled = batch::settle(&mut float);
+    let mut settled: Vec<String> = batch::settle(&mut float).into_iter().collect();
+    let halves = widen(&mut float, compiler)?;
+    settled.extend(widened(&halves));
     compiler.run(pipelines::SIMPLIFY, &mut float, |_| (), |_| ())?;
     check_runtime(asked, &float)?;
     check_globs(asked, &float)?;
     check_weights(asked, &float)?;
-    Ok((float, settled))
+    Ok(Plain { float, halves, settled })
+}
+
+/// Lets a model in half precision compute in single precision.
+fn widen(float: &mut Model, compiler: &mut Compiler) -> Result<Halves> {
+    if Halves::of(&float.graph).is_none() && float.functions.is_empty() {
+        return Ok(Halves::default());
+    }
+    compiler.run(pipelines::WIDEN, float, |_| (), |cx| cx.take().unwrap_or_default())
+}
+
+/// What the user should know of that.
+fn widened(halves: &Halves) -> Option<String> {
+    let dtype = halves.stored.or_else(|| halves.inputs.first().map(|(_, dtype)| *dtype))?;
+    Some(format!(
+        "the model computes in {dtype}: it is calibrated, trained and measured in float, and so does the file, whose inputs and outputs keep \
+         their types"
+    ))
+}
+
+/// The inputs of a sample in the types that the border has.
+#[must_use]
+pub fn as_halves(mut inputs: Tensors, halves: &Halves) -> Tensors {
+    for (name, dtype) in &halves.inputs {
+        if let Some(tensor) = inputs.get_mut(name)
+            && let Some(half) = tensor
+                .to_f32()
+                .and_then(|values| Tensor::of_floats(*dtype, tensor.shape(), values))
+        {
+            *tensor = half;
+        }
+    }
+    inputs
+}
+
+/// Gives a finished network the half precision at its border that the model had.
+///
+/// # Errors
+/// As a pass has them.
+pub fn restore(halves: &Halves, model: &mut Model, compiler: &mut Compiler) -> Result<()> {
+    let halves = halves.clone();
+    compiler.run(&[&RESTORE_HALVES], model, |cx| cx.set(halves), |_| ())
 }
 
 /// Makes every γ of `float` positive, and gives the network with quantizers, their steps still unset.
@@ -166,6 +225,7 @@ fn quantize_plan(asked: &Quantization, untrained: &BTreeSet<String>) -> Quantize
             Placement::Paper => target::Placement::Paper,
         },
         requantizing: deployment.target.requantizing,
+        results: deployment.target.results,
         granularity: match deployment.granularity {
             Granularity::PerTensor => quantize::Granularity::PerTensor,
             Granularity::PerChannel => quantize::Granularity::PerChannel,

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Result;
+use lsqc_passes::analyze::Halves;
 use lsqc_passes::ir::Model;
 use lsqc_passes::lower::{BlockSites, LevelSites};
 use lsqc_passes::pipelines;
@@ -31,7 +32,7 @@ use crate::tune::{self, Oscillation, StepGraph, TrainPlan};
 use crate::verify::{Pair, Proof};
 use crate::verify_blocks::BlockProof;
 pub use batch::model_inputs;
-pub use front::{Front, form, place, place_with, plain, read, set_steps, step_init};
+pub use front::{Front, Plain, form, place, place_with, plain, read, restore, set_steps, step_init};
 use statistics::Candidates;
 use step::{Step, StepWish, step};
 
@@ -108,6 +109,8 @@ pub struct Outcome {
 pub struct Prepared {
     /// The model in plain form.
     pub float: Model,
+    /// What of it was in half precision.
+    pub halves: Halves,
     /// The engine.
     pub engine: Selected,
     /// Threads; 0: the engine's choice.
@@ -146,6 +149,7 @@ pub fn quantize(
 ) -> Result<(Outcome, Option<StepGraph>)> {
     let Prepared {
         mut float,
+        halves,
         engine,
         threads,
     } = prepared;
@@ -363,10 +367,13 @@ pub fn quantize(
     let measured = clock.stage("measurement", || {
         metric::compare(&networks, &compared, (scored, &PAIRS), judge, terminal)
     })?;
+    for network in [&mut spelled, &mut lowered] {
+        restore(&halves, network, compiler)?;
+    }
     let sample = match &plan.outputs.deploy {
         None => None,
         Some(_) => {
-            let inputs = data.test.batch(&[0], None)?.inputs;
+            let inputs = front::as_halves(data.test.batch(&[0], None)?.inputs, &halves);
             let outputs = load(judge, &lowered, &integer)?.run(&inputs)?;
             Some(Sample { inputs, outputs })
         }

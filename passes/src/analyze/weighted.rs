@@ -118,14 +118,16 @@ pub struct Fold {
 /// Why it cannot.
 pub fn fold_of(graph: &Graph, norm: NodeId) -> Result<Fold, &'static str> {
     let node = &graph[norm];
-    let Some(x) = node.input(0) else {
+    let Some(input) = node.input(0) else {
         return Err("it has no input");
     };
+    // A quantizer stands between the two only where they are not folded: what kept them from it is the reason.
+    let x = stored(graph, input);
     let Some(before) = graph[x].producer() else {
         return Err("no weighted op stands directly before it");
     };
     let op = weighted(graph, before).map_err(|why| why.unwrap_or("no weighted op stands directly before it"))?;
-    if graph.only_use(x).is_none() {
+    if graph.only_use(x).is_none() || graph.only_use(input).is_none() {
         return Err("the result of the op before it has other uses");
     }
     if graph[op.node].op.is("MatMul") && graph[x].ty.as_ref().and_then(crate::ir::TensorType::rank) != Some(2) {
@@ -153,6 +155,9 @@ pub fn fold_of(graph: &Graph, norm: NodeId) -> Result<Fold, &'static str> {
         if !constant {
             return Err("its parameters are not constant");
         }
+    }
+    if x != input {
+        return Err("a quantizer stands between it and the op before it");
     }
     Ok(Fold { op, norm })
 }

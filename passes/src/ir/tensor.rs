@@ -208,6 +208,21 @@ impl Tensor {
         self.to_f64().map(|values| values.into_iter().map(|v| v as f32).collect())
     }
 
+    /// A tensor of these numbers in float, double, float16 or bfloat16, rounded to nearest; `None` for other types.
+    #[must_use]
+    pub fn of_floats(dtype: DType, shape: &[usize], values: Vec<f32>) -> Option<Tensor> {
+        fn each<T: Element>(shape: &[usize], values: &[f32], f: impl Fn(f32) -> T) -> Tensor {
+            Tensor::new(shape, values.iter().map(|&value| f(value)).collect())
+        }
+        Some(match dtype {
+            DType::F32 => Tensor::new(shape, values),
+            DType::F64 => each(shape, &values, f64::from),
+            DType::F16 => each(shape, &values, f16::from_f32),
+            DType::BF16 => each(shape, &values, bf16::from_f32),
+            _ => return None,
+        })
+    }
+
     /// The elements as 64-bit integers; `None` unless the type is an integer or boolean.
     #[must_use]
     pub fn to_i64(&self) -> Option<Vec<i64>> {

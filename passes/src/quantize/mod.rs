@@ -5,6 +5,7 @@ mod flip_gammas;
 mod name_others;
 mod place_quantizers;
 mod products;
+mod results;
 mod set_steps;
 pub mod step_size;
 mod weight_only;
@@ -13,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ops::QuantRange;
-use crate::target::{Placement, Requantizing};
+use crate::target::{Placement, Requantizing, Results};
 
 pub use fit::fits;
 pub use flip_gammas::FLIP_GAMMAS;
@@ -63,6 +64,8 @@ pub struct QuantizePlan {
     pub placement: Placement,
     /// A value that several ops take at different bits.
     pub requantizing: Requantizing,
+    /// What may take the result of a convolution: with [`Results::OneQuantizer`] one is placed behind those whose result goes elsewhere.
+    pub results: Results,
     /// How many steps a weight has.
     pub granularity: Granularity,
     /// The most bits of a weight beside an input of a range, where the runtime has a limit. Its sign is not known yet: both are asked.
@@ -89,6 +92,7 @@ impl Default for QuantizePlan {
             },
             placement: Placement::default(),
             requantizing: Requantizing::Chained,
+            results: Results::OneQuantizer,
             granularity: Granularity::default(),
             most_weight_bits: None,
             rule: Arc::new(|_| None),

@@ -7,22 +7,27 @@
 //! looked through: the quantizer stands before them. All inputs of a concat share one step. The rules that differ by runtime are in
 //! [`crate::target`].
 //!
+//! Where a runtime's convolutions give levels alone, one whose result goes to ops in floats (a SiLU, a HardSwish, a Resize) has an 8-bit
+//! quantizer behind it, or it would run in floats itself. Not so the last layers, nor with placement `paper`: what the network gives is not
+//! made coarser than the paper has it.
+//!
 //! Products of two activations take quantized operands too: [`super::products`].
 //! Where weights alone are quantized, [`weight_only`] places instead.
 //!
-//! It refuses, with a note: weighted ops whose weight is no constant float matrix or filter, layers that the user leaves float, and
-//! joins with a float neighbour.
+//! It refuses, with a note: weighted ops whose weight is no constant float matrix or filter, layers that the user leaves float, fixed
+//! transforms that the user does not name, and joins with a float neighbour.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::name_others::name_others;
 use super::products::{ChosenProduct, choose_products, described, name_patterns};
+use super::results::{Leaves, leaves};
 use super::{Bits, EDGE_BITS, Granularity, Layer, LayerRule, QuantizePlan, Sign, Site, Sites, weight_only};
-use crate::analyze::{QUANTIZED_ALREADY, Weighted, is_quantizing_op, product, surely_non_negative, weighted};
-use crate::ir::{DType, Graph, Model, Node, NodeId, Op, Tensor, ValueId};
+use crate::analyze::{QUANTIZED_ALREADY, Weighted, fixed_transform, is_quantizing_op, product, surely_non_negative, weighted};
+use crate::ir::{DType, Graph, Model, Node, NodeId, Op, Tensor, Use, ValueId};
 use crate::ops::{self, Quant, QuantRange, Quantizer};
 use crate::pass::{Changed, Pass, PassCx, PassError};
-use crate::target::{Placement, Requantizing};
+use crate::target::{Placement, Requantizing, Results};
 
 /// The pass.
 pub static PLACE_QUANTIZERS: Pass = Pass {
@@ -127,9 +132,12 @@ fn choose_layers(
             sign: plan.bits.sign.filter(|_| plan.bits.activation == EDGE_BITS),
         };
         let default = if first || last { edge } else { plan.bits };
-        match (plan.rule)(&graph[id].label(graph)) {
-            Some(LayerRule::Float) => cx.note(graph, id, "stays in floats: the configuration says so"),
-            rule => {
+        let rule = (plan.rule)(&graph[id].label(graph));
+        let fixed = fixed_transform(graph, &op).filter(|_| rule.is_none());
+        match (rule, fixed) {
+            (Some(LayerRule::Float), _) => cx.note(graph, id, "stays in floats: the configuration says so"),
+            (_, Some(what)) => cx.note(graph, id, format!("stays in floats: its weight is {what}")),
+            (rule, None) => {
                 let bits = match rule {
                     Some(LayerRule::Quantize(bits)) => bits,
                     _ => default,
@@ -163,9 +171,11 @@ fn limited(bits: Bits, plan: &QuantizePlan, said: impl FnOnce(u32)) -> Bits {
     Bits { weight: most, ..bits }
 }
 
-/// Weighted ops with no weighted op before them on some path from an input, and those with none after them on some path to an output.
+/// Weighted ops with no weighted op before them on some path from an input, and those with none after them on some path to an output. Fixed
+/// transforms are no layers here: what takes a spectrum is the first.
 pub(super) fn edge_layers(graph: &Graph) -> (HashSet<NodeId>, HashSet<NodeId>) {
-    let is_weighted = |id: NodeId| matches!(ops::quant(&graph[id]), Quant::Weighted { .. });
+    let is_fixed = |id: NodeId| weighted(graph, id).is_ok_and(|op| fixed_transform(graph, &op).is_some());
+    let is_weighted = |id: NodeId| matches!(ops::quant(&graph[id]), Quant::Weighted { .. }) && !is_fixed(id);
     let (mut firsts, mut lasts) = (HashSet::new(), HashSet::new());
     let mut fresh: HashSet<ValueId> = graph
         .inputs()
@@ -324,6 +334,7 @@ struct Placer<'a> {
     joins: &'a HashSet<NodeId>,
     placement: Placement,
     requantizing: Requantizing,
+    results: Results,
     quantized: HashMap<NodeId, u32>,
     /// For each value to quantize: the bits that are asked for, and by whom.
     demands: BTreeMap<ValueId, BTreeMap<u32, Demand>>,
@@ -347,6 +358,7 @@ impl<'a> Placer<'a> {
             joins,
             placement: plan.placement,
             requantizing: plan.requantizing,
+            results: plan.results,
             quantized,
             demands: BTreeMap::new(),
             concats: BTreeMap::new(),
@@ -387,6 +399,42 @@ impl<'a> Placer<'a> {
                     self.concats.entry(root).or_insert(join);
                 }
             }
+        }
+        if self.results == Results::OneQuantizer && self.placement != Placement::Paper {
+            self.demand_results();
+        }
+    }
+
+    /// Asks for 8 bits where ops in floats take what a convolution gives; of their own, quantized ops have asked before.
+    fn demand_results(&mut self) {
+        for layer in self.layers.iter().filter(|layer| !layer.last) {
+            let Leaves::Value(value) = leaves(self.graph, layer.op.node) else {
+                continue;
+            };
+            let uses = self.graph[value].uses();
+            if uses.iter().any(Use::is_capture) {
+                continue;
+            }
+            let asked = self.demands.get(&value);
+            let is_asked = |edge: &Edge| asked.is_some_and(|asked| asked.values().any(|demand| demand.edges.contains(edge)));
+            let others: BTreeSet<Edge> = uses
+                .iter()
+                .map(|used| (used.node, used.index))
+                .filter(|edge| !is_asked(edge))
+                .collect();
+            if others.is_empty() {
+                continue;
+            }
+            let demand = Demand {
+                edges: others,
+                ..Demand::default()
+            };
+            self.demands
+                .entry(value)
+                .or_default()
+                .entry(EDGE_BITS)
+                .or_default()
+                .merge(demand);
         }
     }
 
@@ -476,7 +524,7 @@ impl<'a> Placer<'a> {
     }
 
     fn all_quantized(&self, value: ValueId) -> bool {
-        let taken = |used: &crate::ir::Use| {
+        let taken = |used: &Use| {
             let is_layer = used.index == 0 && self.quantized.contains_key(&used.node)
                 || self.products.iter().any(|product| product.node == used.node);
             let node = &self.graph[used.node];

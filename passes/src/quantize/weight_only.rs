@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::Sites;
 use super::place_quantizers::{edge_layers, fake_quantize};
-use crate::analyze::{Weighted, weighted};
+use crate::analyze::{Weighted, fixed_transform, weighted};
 use crate::ir::{Graph, NodeId, Tensor, TensorType, ValueId};
 use crate::ops::{self, Quant, QuantRange, Quantizer};
 use crate::pass::{Changed, PassCx, PassError};
@@ -167,7 +167,10 @@ fn bits_of(graph: &Graph, of: Blocked, plan: &WeightOnlyPlan) -> Result<u32, Opt
     let bits = match (plan.rule)(&graph[of.op.node].label(graph)) {
         Some(WeightRule::Float) => return Err(Some("the configuration says so".to_owned())),
         Some(WeightRule::Bits(bits)) => bits,
-        None => plan.bits,
+        None => match fixed_transform(graph, &of.op) {
+            Some(what) => return Err(Some(format!("its weight is {what}"))),
+            None => plan.bits,
+        },
     };
     let Blocked { extent, .. } = of;
     if plan.tail == Tail::Refused && !extent.is_multiple_of(plan.block) {

@@ -15,6 +15,7 @@ mod opset_rules;
 mod remove_dead;
 mod remove_identities;
 mod upgrade_opset;
+mod widen_halves;
 
 pub use expand_fused::EXPAND_FUSED;
 pub use fold_constants::FOLD_CONSTANTS;
@@ -28,6 +29,7 @@ pub use name_pools::NAME_POOLS;
 pub use remove_dead::REMOVE_DEAD;
 pub use remove_identities::REMOVE_IDENTITIES;
 pub use upgrade_opset::{TargetOpset, UPGRADE_OPSET};
+pub use widen_halves::WIDEN_HALVES;
 
 use std::collections::HashSet;
 

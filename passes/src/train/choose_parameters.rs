@@ -1,8 +1,10 @@
 //! Turns what is trained from constants into inputs of the graph.
 //!
 //! Trained are the weights and biases of weighted ops, quantized or not; γ and β of BatchNormalization; the steps of quantizers; and a
-//! constant added to the result of a MatMul, which is its bias. Every other constant stays one.
+//! constant added to the result of a MatMul, which is its bias. Every other constant stays one, and so do fixed transforms that are not
+//! quantized.
 
+use crate::analyze::{fixed_transform, weighted};
 use crate::ir::{DType, Graph, Model, NodeId, Role, TensorType, ValueId};
 use crate::ops::{self, Quant};
 use crate::pass::{Changed, Pass, PassCx, PassError};
@@ -40,6 +42,9 @@ fn trained_operands(graph: &Graph, id: NodeId) -> Vec<(usize, Role)> {
         return vec![(1, Role::Parameter), (2, Role::Parameter)];
     }
     if let Quant::Weighted { weight, bias } = ops::quant(node) {
+        if weighted(graph, id).is_ok_and(|op| node.input(weight) == Some(op.weight) && fixed_transform(graph, &op).is_some()) {
+            return Vec::new();
+        }
         return std::iter::once(weight)
             .chain(bias)
             .map(|index| (index, Role::Parameter))
