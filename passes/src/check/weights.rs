@@ -3,6 +3,7 @@
 use super::view::{Kind, Linear, View, Weight};
 use super::{Findings, Look, Rule};
 use crate::ir::{DType, NodeId, Tensor};
+use crate::target::TENSORRT;
 
 /// A scale for each output channel.
 pub static WEIGHT_AXIS: Rule = Rule {
@@ -74,10 +75,17 @@ fn packed_conv(view: &View, found: &mut Findings) {
 /// int4 in TensorRT.
 pub static INT4_WEIGHTS: Rule = Rule {
     id: "int4-weights",
-    says: "int4 is for weights alone, with scales of blocks and activations in floats: TensorRT has no kernels for anything else in int4",
+    says: "int4 is for weights alone, with scales of blocks of 64 or 128 and activations in floats: TensorRT has no kernels for anything else in \
+           int4",
     cure: "store the weight as int8, or take the quantizers off its layer's activations and give it scales of blocks (block_size 64 or 128)",
     look: Look::Graphs(int4_weights),
 };
+
+/// Does TensorRT have blocks of so many weights?
+fn is_block(block: i64) -> bool {
+    let has = TENSORRT.weight_only.map_or(&[][..], |has| has.blocks);
+    usize::try_from(block).is_ok_and(|block| has.contains(&block))
+}
 
 fn int4_weights(view: &View, found: &mut Findings) {
     for linear in view.grids().collect::<Vec<_>>() {
@@ -86,8 +94,12 @@ fn int4_weights(view: &View, found: &mut Findings) {
         }
         if !view.is_constant(linear.x) {
             found.at(view.graph, linear.id, "an activation of int4");
-        } else if linear.block() == 0 {
-            found.at(view.graph, linear.id, "a weight of int4 without scales of blocks");
+            continue;
+        }
+        match linear.block() {
+            0 => found.at(view.graph, linear.id, "a weight of int4 without scales of blocks"),
+            block if is_block(block) => {}
+            block => found.at(view.graph, linear.id, format!("a weight of int4 with scales of blocks of {block}")),
         }
     }
     for (op, _) in view.integer_multiplies().collect::<Vec<_>>() {

@@ -190,13 +190,13 @@ pub static RIGHT: &[(&[&Target], Changes)] = &[
         &[&TENSORRT],
         &[
             OPSET_21,
-            ("int8[3,2] h = fill(7)", "int4[2,3] h = fill(7), float[1,3] sb = {1, 2, 3}"),
+            ("int8[3,2] h = fill(7)", "int4[64,3] h = fill(7), float[1,3] sb = fill(0.5), int64[2] often = {1, 32}"),
             (
                 "hd = DequantizeLinear (h, sw, z)",
-                "hd = DequantizeLinear <axis = 0, block_size = 2> (h, sb)",
+                "hd = DequantizeLinear <axis = 0, block_size = 64> (h, sb)",
             ),
             ("Gemm <transB = 1> (f, hd, k)", "Gemm (g, hd, k)"),
-            ("f = Flatten (pd)", "v = Elu (pd)  g = Flatten (v)"),
+            ("f = Flatten (pd)", "v = Elu (pd)  fv = Flatten (v)  g = Tile (fv, often)"),
         ],
     ),
     // float8 is TensorRT's own.

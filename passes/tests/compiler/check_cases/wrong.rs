@@ -433,6 +433,20 @@ pub static CASES: &[Case] = &[
         &["int4-weights"],
         &[
             OPSET_21,
+            ("int8[3,2] h = fill(7)", "int4[64,3] h = fill(7), float[2,3] sb = fill(0.5), int64[2] often = {1, 32}"),
+            (
+                "hd = DequantizeLinear (h, sw, z)",
+                "hd = DequantizeLinear <axis = 0, block_size = 32> (h, sb)",
+            ),
+            ("Gemm <transB = 1> (f, hd, k)", "Gemm (g, hd, k)"),
+            ("f = Flatten (pd)", "v = Elu (pd)  fv = Flatten (v)  g = Tile (fv, often)"),
+        ],
+    ),
+    case(
+        &[&TENSORRT],
+        &["int4-weights"],
+        &[
+            OPSET_21,
             ("int8 z = {0}", "int8 z = {0}, int4 z4 = {0}"),
             ("(r, sc, z)", "(r, sc, z4)"),
             ("(rq, sc, z)", "(rq, sc, z4)"),
