@@ -13,7 +13,7 @@ use lsqc_passes::ops::QuantRange;
 use lsqc_passes::quantize::{ActivationSteps, Sign, Site, Sites, StepInit, step_size};
 use rayon::prelude::*;
 
-use crate::compiler::serialize;
+use crate::compiler::load_as_is;
 use crate::data::{self, Dataset, EvalBatches};
 use crate::engine::{Engine, LoadOptions, Tensors};
 use crate::failure::Failure;
@@ -123,7 +123,7 @@ pub fn calibrate(
     let mut session = if made.is_empty() {
         None
     } else {
-        Some(engine.load(&serialize(&observed, OwnOps::Refuse)?, options)?)
+        Some(load_as_is(engine, &observed, OwnOps::Refuse, options)?)
     };
 
     let batches = EvalBatches::new(data::few(data, SAMPLES), BATCH, None);

@@ -10,7 +10,7 @@ use lsqc_passes::onnx::{OwnOps, WriteOptions};
 use lsqc_passes::pass::{self, Evaluator, Failed, Note, Pass, PassCx, PassRun};
 use lsqc_passes::text;
 
-use crate::engine::{CpuFallback, Engine, LoadOptions, QdqFusion, Session, Tensors, TractEngine};
+use crate::engine::{Apart, CpuFallback, Engine, LoadOptions, QdqFusion, Session, Tensors, TractEngine};
 use crate::failure::{Classify, Failure};
 
 /// Computes constants with the embedded engine.
@@ -49,7 +49,7 @@ impl LoadOptions {
     }
 }
 
-/// The model as the bytes of a `ModelProto`, for an engine.
+/// The model as the bytes of one `ModelProto`.
 ///
 /// # Errors
 /// If it holds ops that only lsqc knows and `own_ops` refuses them, or is too large for one message.
@@ -63,7 +63,7 @@ pub fn serialize(model: &Model, own_ops: OwnOps) -> Result<Vec<u8>> {
     )?;
     anyhow::ensure!(
         written.external.is_none(),
-        "the graph is over 2 GB, which no engine takes from memory"
+        "the model is over 2 GB, which one message does not hold"
     );
     Ok(written.model.to_vec())
 }
@@ -139,11 +139,43 @@ pub fn load(engine: &dyn Engine, model: &Model, options: &LoadOptions) -> Result
         passes.push(&SEPARATE_WEIGHTS);
     }
     if passes.is_empty() {
-        return engine.load(&serialize(model, OwnOps::Refuse)?, options);
+        return load_as_is(engine, model, OwnOps::Refuse, options);
     }
     let mut model = model.clone();
     Compiler::default().run(&passes, &mut model, |_| (), |_| ())?;
-    engine.load(&serialize(&model, OwnOps::Refuse)?, options)
+    load_as_is(engine, &model, OwnOps::Refuse, options)
+}
+
+/// Loads a model as it is, of whatever size the engine takes.
+///
+/// # Errors
+/// If it holds ops that only lsqc knows and `own_ops` refuses them, or the engine refuses it.
+pub fn load_as_is(engine: &dyn Engine, model: &Model, own_ops: OwnOps, options: &LoadOptions) -> Result<Box<dyn Session>> {
+    let written = WriteOptions {
+        own_ops,
+        ..WriteOptions::default()
+    };
+    load_within(engine, model, &written, options)
+}
+
+/// As [`load_as_is`], with limits of the caller's on what one message holds.
+///
+/// # Errors
+/// As [`load_as_is`].
+pub fn load_within(
+    engine: &dyn Engine,
+    model: &Model,
+    written: &WriteOptions,
+    options: &LoadOptions,
+) -> Result<Box<dyn Session>> {
+    let written = lsqc_passes::onnx::write(model, written)?;
+    match written.external {
+        None => engine.load(&written.model, options),
+        Some(file) => {
+            let bytes = file.content().into();
+            engine.load_apart(&written.model, Apart { name: file.name, bytes }, options)
+        }
+    }
 }
 
 fn failure(file: Option<&Path>, failed: Failed) -> Failure {

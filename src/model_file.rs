@@ -7,15 +7,15 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use lsqc_passes::ir::Model;
-use lsqc_passes::onnx::{self, ExternalData, ExternalFile, OwnOps, Warning, WriteOptions};
+use lsqc_passes::onnx::{self, ExternalData, OwnOps, Warning, WriteOptions};
 use lsqc_passes::text;
 
+use crate::data::FileDigest;
 use crate::failure::{Classify, Failure};
 use crate::output::Staged;
 
@@ -76,11 +76,11 @@ fn parse(path: &Path, bytes: Bytes) -> Result<ModelFile> {
     })
 }
 
-/// Stages a model for `path`, and beside it the file for the tensors of one that is over 2 GB. Gives the paths, the model's first.
+/// Stages a model for `path`, and beside it the file for the tensors of one that is over 2 GB. Gives what they are, the model first.
 ///
 /// # Errors
 /// If the folder or disk refuses (usage), or an op is left that only lsqc knows.
-pub fn stage(staged: &mut Staged, path: &Path, model: &Model, own_ops: OwnOps) -> Result<Vec<PathBuf>> {
+pub fn stage(staged: &mut Staged, path: &Path, model: &Model, own_ops: OwnOps) -> Result<Vec<FileDigest>> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
     let options = WriteOptions {
         own_ops,
@@ -90,27 +90,17 @@ pub fn stage(staged: &mut Staged, path: &Path, model: &Model, own_ops: OwnOps) -
     stage_with(staged, path, model, &options)
 }
 
-fn stage_with(staged: &mut Staged, path: &Path, model: &Model, options: &WriteOptions) -> Result<Vec<PathBuf>> {
+fn stage_with(staged: &mut Staged, path: &Path, model: &Model, options: &WriteOptions) -> Result<Vec<FileDigest>> {
     let written = onnx::write(model, options).with_context(|| format!("cannot write {}", path.display()))?;
-    let mut paths = vec![path.to_owned()];
+    let mut files = vec![FileDigest::of(path, &written.model)];
     // The tensors first: once the model is there, so are they.
     if let Some(external) = &written.external {
-        let beside = path.with_file_name(&external.name);
-        staged.file_with(&beside, |out| write_pieces(out, external))?;
-        paths.push(beside);
+        let (beside, content) = (path.with_file_name(&external.name), external.content());
+        staged.file(&beside, &content)?;
+        files.push(FileDigest::of(&beside, &content));
     }
     staged.file(path, &written.model)?;
-    Ok(paths)
-}
-
-fn write_pieces(out: &mut dyn Write, file: &ExternalFile) -> std::io::Result<()> {
-    let mut end = 0;
-    for (offset, bytes) in &file.pieces {
-        std::io::copy(&mut std::io::Read::take(std::io::repeat(0), offset.saturating_sub(end)), out)?;
-        out.write_all(bytes)?;
-        end = offset + bytes.len() as u64;
-    }
-    Ok(())
+    Ok(files)
 }
 
 /// A file's bytes, mapped into memory.
@@ -231,9 +221,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.onnx");
         let mut staged = Staged::new();
-        let paths = stage(&mut staged, &path, &model(), OwnOps::Refuse).unwrap();
-        assert_eq!(paths, std::slice::from_ref(&path));
+        let files = stage(&mut staged, &path, &model(), OwnOps::Refuse).unwrap();
         staged.commit().unwrap();
+        assert_eq!(files, [FileDigest::of(&path, &fs::read(&path).unwrap())]);
         let again = read(&path).unwrap();
         assert_eq!(
             (constant(&again.model, "w"), again.warnings),

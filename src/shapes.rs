@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use lsqc_passes::ir::{Dim, Model, Tensor, TensorType, ValueId};
 use lsqc_passes::onnx::OwnOps;
 
-use crate::compiler::serialize;
+use crate::compiler::load_as_is;
 use crate::data::Dataset;
 use crate::engine::{Engine, LoadOptions};
 
@@ -36,7 +36,7 @@ pub fn complete(model: &mut Model, data: &Arc<dyn Dataset>, engine: &dyn Engine,
     });
     let mut asked = model.clone();
     asked.graph.set_outputs(open.clone());
-    let mut session = engine.load(&serialize(&asked, OwnOps::Refuse)?, options)?;
+    let mut session = load_as_is(engine, &asked, OwnOps::Refuse, options)?;
     let mut show = |size: usize| -> Result<Vec<Tensor>> {
         let samples: Vec<usize> = (0..size).map(|sample| sample % data.len()).collect();
         let mut shown = session.run(&data.batch(&samples, None)?.inputs)?;

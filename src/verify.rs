@@ -20,7 +20,7 @@ use lsqc_passes::lower::{
 use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::pipelines;
 
-use crate::compiler::{Compiler, load, serialize};
+use crate::compiler::{Compiler, load, load_as_is};
 use crate::data::{Batch, Dataset, EvalBatches};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Session, Tensors, TractEngine};
 use crate::interrupt;
@@ -169,7 +169,7 @@ pub fn prove(
         ..options.clone()
     };
     let mut lowered = load(engine, &lowered, &integer)?;
-    let mut float = engine.load(&serialize(&pieces, OwnOps::Refuse)?, options)?;
+    let mut float = load_as_is(engine, &pieces, OwnOps::Refuse, options)?;
     let mut referee = Referee::new(&pieces, options.threads);
 
     let batches = EvalBatches::new(Arc::clone(data), BATCH, Some(samples));
@@ -327,7 +327,7 @@ impl<'a> Referee<'a> {
             threads: self.threads,
             ..LoadOptions::plain()
         };
-        let session = TractEngine.load(&serialize(&doubles, OwnOps::Refuse)?, &options)?;
+        let session = load_as_is(&TractEngine, &doubles, OwnOps::Refuse, &options)?;
         Ok((doubles, session))
     }
 }

@@ -18,7 +18,7 @@ use lsqc_passes::lower::{BAKE_WEIGHTS, BlockSite, Order, UNPACK_BLOCKS};
 use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::pipelines;
 
-use crate::compiler::{Compiler, load, serialize};
+use crate::compiler::{Compiler, load, load_as_is};
 use crate::data::{Dataset, EvalBatches};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Tensors};
 use crate::interrupt;
@@ -153,8 +153,8 @@ pub fn prove(
     let mut lowered = load(engine, &lowered, &deployed)?;
     let mut fake = pair.fake.clone();
     compiler.run(pipelines::SPELL, &mut fake, |_| (), |_| ())?;
-    let mut fake = engine.load(&serialize(&fake, OwnOps::Refuse)?, options)?;
-    let mut reference = engine.load(&serialize(&reference(pair.fake, &layers)?, OwnOps::Refuse)?, options)?;
+    let mut fake = load_as_is(engine, &fake, OwnOps::Refuse, options)?;
+    let mut reference = load_as_is(engine, &reference(pair.fake, &layers)?, OwnOps::Refuse, options)?;
 
     let batches = EvalBatches::new(Arc::clone(data), BATCH, Some(samples));
     let (samples, size) = (batches.samples(), batches.size());

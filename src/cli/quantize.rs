@@ -1,6 +1,5 @@
 //! `lsqc quantize`: the whole chain, from a float model to a proven integer one.
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -16,6 +15,7 @@ use crate::config::{Flags, Plan};
 use crate::data::FileDigest;
 use crate::deploy;
 use crate::failure::{Classify, Failure, Kind};
+use crate::model_file;
 use crate::output::Staged;
 use crate::report::{GateOutcome, Output, OutputRole, render};
 use crate::run::{self, Front, Outcome, Prepared};
@@ -151,26 +151,27 @@ fn check_sample(plan: &Plan, halves: &Halves) -> Result<()> {
 /// Stages every file but the report; gives what they are, and the bytes of the lowered model.
 fn stage_models(plan: &Plan, outcome: &Outcome, step: Option<&StepGraph>, staged: &mut Staged) -> Result<(Vec<Output>, u64)> {
     let mut outputs = Vec::new();
-    let mut add = |role: OutputRole, path: &Path, bytes: &[u8]| {
-        let digest = FileDigest::of(path, bytes);
-        outputs.push(Output {
+    let mut add = |role: OutputRole, files: Vec<FileDigest>| {
+        let bytes: u64 = files.iter().map(|file| file.bytes).sum();
+        outputs.extend(files.iter().map(|file| Output {
             role,
-            file: summary::file(&digest),
-        });
-        digest.bytes
+            file: summary::file(file),
+        }));
+        bytes
     };
     let lowered = signed(plan, outcome, &outcome.lowered)?;
-    let bytes = serialize(&lowered, OwnOps::Refuse)?;
-    let lowered_bytes = add(OutputRole::Model, &plan.outputs.model, &bytes);
-    staged.file(&plan.outputs.model, &bytes)?;
+    let files = model_file::stage(staged, &plan.outputs.model, &lowered, OwnOps::Refuse)?;
+    let lowered_bytes = add(OutputRole::Model, files);
     if let Some(path) = &plan.outputs.fakequant {
-        let bytes = serialize(&signed(plan, outcome, &outcome.fake)?, OwnOps::Refuse)?;
-        add(OutputRole::FakeQuantized, path, &bytes);
-        staged.file(path, &bytes)?;
+        let fake = signed(plan, outcome, &outcome.fake)?;
+        add(
+            OutputRole::FakeQuantized,
+            model_file::stage(staged, path, &fake, OwnOps::Refuse)?,
+        );
     }
     if let (Some(wanted), Some(step)) = (&plan.outputs.step, step) {
         for (path, bytes) in tune::emit(step, &wanted.folder, staged)? {
-            add(OutputRole::Step, &path, &bytes);
+            add(OutputRole::Step, vec![FileDigest::of(&path, &bytes)]);
         }
     }
     Ok((outputs, lowered_bytes))

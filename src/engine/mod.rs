@@ -15,6 +15,7 @@ mod signature;
 pub mod tract;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::Result;
 use lsqc_passes::ir::Tensor;
@@ -70,6 +71,15 @@ pub struct LoadOptions {
     pub optimized_model: Option<std::path::PathBuf>,
 }
 
+/// The large tensors of a model that is too large for one message, as the file that the model says they are in.
+#[derive(Clone, Debug)]
+pub struct Apart {
+    /// The file's name.
+    pub name: String,
+    /// What is in it.
+    pub bytes: Arc<[u8]>,
+}
+
 /// A runtime for ONNX graphs.
 pub trait Engine: Send + Sync {
     /// The name that `--engine` takes.
@@ -113,6 +123,18 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If the engine refuses the model; the error says why in the engine's words.
     fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn Session>>;
+
+    /// Loads a serialised `ModelProto` of which `tensors` has the large tensors.
+    ///
+    /// # Errors
+    /// As [`Engine::load`], and if the engine takes no such model.
+    fn load_apart(&self, _model: &[u8], _tensors: Apart, _options: &LoadOptions) -> Result<Box<dyn Session>> {
+        Err(EngineError::Refused {
+            engine: self.name(),
+            cause: "it is over 2 GB; ONNX Runtime takes such models (--engine ort)".to_owned(),
+        }
+        .into())
+    }
 }
 
 /// A loaded model.

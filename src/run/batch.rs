@@ -15,7 +15,7 @@ use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::pipelines;
 
 use super::inputs::{Change, fed};
-use crate::compiler::{Compiler, serialize};
+use crate::compiler::{Compiler, load_as_is};
 use crate::config::BatchNorm;
 use crate::data::{BatchAxis, Data, Dataset, ModelInput, Origin};
 use crate::engine::{Engine, LoadOptions};
@@ -133,9 +133,9 @@ pub fn freed(float: &Model, compiler: &mut Compiler) -> Result<Freed, Option<Str
 pub fn check(float: &Model, freed: &Freed, data: &Arc<dyn Dataset>, engine: &dyn Engine, options: &LoadOptions) -> Result<()> {
     let extent = freed.extent;
     let samples: Vec<usize> = (0..2 * extent).map(|sample| sample % data.len().max(1)).collect();
-    let mut session = engine.load(&serialize(&freed.model, OwnOps::Refuse)?, options)?;
+    let mut session = load_as_is(engine, &freed.model, OwnOps::Refuse, options)?;
     let together = session.run(&data.batch(&samples, None)?.inputs)?;
-    let mut session = engine.load(&serialize(float, OwnOps::Refuse)?, options)?;
+    let mut session = load_as_is(engine, float, OwnOps::Refuse, options)?;
     let (one, two) = samples.split_at(extent);
     let apart = [
         session.run(&data.batch(one, None)?.inputs)?,

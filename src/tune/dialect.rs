@@ -8,7 +8,7 @@ use lsqc_passes::ir::{Tensor, TensorType};
 use lsqc_passes::legalize::Dialect;
 use lsqc_passes::onnx::OwnOps;
 
-use crate::compiler::{Compiler, serialize};
+use crate::compiler::{Compiler, load_as_is};
 use crate::engine::{Engine, LoadOptions, QdqFusion, Tensors};
 
 /// Both sums have 144 products of numbers below 1, in another order; a wrong block is wrong in the first digit.
@@ -73,7 +73,7 @@ fn computes_blocks(engine: &dyn Engine, block: usize) -> Result<bool> {
         .collect();
     let mut results = Vec::new();
     for model in [&plain, &blocked] {
-        let mut session = engine.load(&serialize(model, OwnOps::Refuse)?, &options)?;
+        let mut session = load_as_is(engine, model, OwnOps::Refuse, &options)?;
         let y = session.run(&feeds)?.remove("y").and_then(|y| y.to_f32());
         results.push(y.context("the probe has a result")?);
     }

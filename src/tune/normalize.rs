@@ -14,7 +14,7 @@ use lsqc_passes::pipelines;
 use lsqc_passes::train::names;
 
 use super::Loop;
-use crate::compiler::{Compiler, serialize};
+use crate::compiler::{Compiler, load_as_is};
 use crate::data::{TrainBatches, TrainOptions};
 use crate::engine::Tensors;
 use crate::interrupt;
@@ -71,7 +71,7 @@ pub fn reestimate(
     }
     compiler.run(pipelines::CLEAN, &mut model, |_| (), |_| ())?;
 
-    let mut session = with.engine.load(&serialize(&model, OwnOps::Keep)?, with.options)?;
+    let mut session = load_as_is(with.engine, &model, OwnOps::Keep, with.options)?;
     let mut loader = TrainBatches::start(Arc::clone(with.data), batches)?;
     let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let round = TrainBatches::per_epoch(with.data.len(), batches.batch) as u64;

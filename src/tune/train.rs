@@ -16,7 +16,7 @@ use super::Loop;
 use super::assemble::StepGraph;
 use super::memory::Meter;
 use super::oscillations::freeze_threshold;
-use crate::compiler::serialize;
+use crate::compiler::load_as_is;
 use crate::config::{Rate, Size};
 use crate::data::{Batch, TrainBatches, TrainOptions};
 use crate::engine::{Engine, LoadOptions, Session, Tensors};
@@ -67,7 +67,7 @@ impl Stepper {
             state: graph.bindings.clone(),
             ..options.clone()
         };
-        let mut session = engine.load(&serialize(&graph.model, OwnOps::Keep)?, &options)?;
+        let mut session = load_as_is(engine, &graph.model, OwnOps::Keep, &options)?;
         session.set_state(&graph.state)?;
         Ok(Stepper {
             session,

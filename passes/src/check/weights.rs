@@ -99,7 +99,11 @@ fn int4_weights(view: &View, found: &mut Findings) {
         match linear.block() {
             0 => found.at(view.graph, linear.id, "a weight of int4 without scales of blocks"),
             block if is_block(block) => {}
-            block => found.at(view.graph, linear.id, format!("a weight of int4 with scales of blocks of {block}")),
+            block => found.at(
+                view.graph,
+                linear.id,
+                format!("a weight of int4 with scales of blocks of {block}"),
+            ),
         }
     }
     for (op, _) in view.integer_multiplies().collect::<Vec<_>>() {

@@ -58,6 +58,20 @@ pub struct ExternalFile {
     pub pieces: Vec<(u64, Bytes)>,
 }
 
+impl ExternalFile {
+    /// The whole file.
+    #[must_use]
+    pub fn content(&self) -> Vec<u8> {
+        let end = self.pieces.last().map_or(0, |(offset, bytes)| *offset as usize + bytes.len());
+        let mut content = Vec::with_capacity(end);
+        for (offset, bytes) in &self.pieces {
+            content.resize(*offset as usize, 0);
+            content.extend_from_slice(bytes);
+        }
+        content
+    }
+}
+
 /// A model as bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {

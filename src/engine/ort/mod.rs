@@ -32,7 +32,7 @@ use ort::value::{Outlet, ValueType};
 use super::discover::{Surroundings, search};
 use super::guard::quietly;
 use super::signature::{Port, Signature};
-use super::{CpuFallback, Engine, EngineError, LoadOptions, QdqFusion, Session};
+use super::{Apart, CpuFallback, Engine, EngineError, LoadOptions, QdqFusion, Session};
 pub use cuda::INSTALL as CUDA_INSTALL;
 use library::Library;
 use nvidia::Gpu;
@@ -226,6 +226,10 @@ impl Engine for OrtEngine {
     fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn Session>> {
         Ok(Box::new(self.session(model, options)?))
     }
+
+    fn load_apart(&self, model: &[u8], tensors: Apart, options: &LoadOptions) -> Result<Box<dyn Session>> {
+        Ok(Box::new(self.guarded(model, Some(tensors), options)?))
+    }
 }
 
 impl OrtEngine {
@@ -234,9 +238,13 @@ impl OrtEngine {
     /// # Errors
     /// As [`Engine::load`].
     pub fn session(&self, model: &[u8], options: &LoadOptions) -> Result<OrtSession, EngineError> {
+        self.guarded(model, None, options)
+    }
+
+    fn guarded(&self, model: &[u8], tensors: Option<Apart>, options: &LoadOptions) -> Result<OrtSession, EngineError> {
         let engine = self.device.engine();
         let refuse = |cause: String| EngineError::Refused { engine, cause };
-        quietly(|| self.build(model, options))
+        quietly(|| self.build(model, tensors, options))
             .map_err(refuse)?
             .map_err(|error| match error.downcast::<EngineError>() {
                 Ok(error) => error,
@@ -244,12 +252,16 @@ impl OrtEngine {
             })
     }
 
-    fn build(&self, model: &[u8], options: &LoadOptions) -> Result<OrtSession> {
+    fn build(&self, model: &[u8], tensors: Option<Apart>, options: &LoadOptions) -> Result<OrtSession> {
         // The runtime enters our domain into a map of the process when a session starts: it asks whether it is there, and then adds it, so
         // that two sessions at a time may both add it, which it refuses.
         static STARTING: Mutex<()> = Mutex::new(());
         let one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = self.configure(options)?.commit_from_memory(model)?;
+        let mut builder = self.configure(options)?;
+        if let Some(Apart { name, bytes }) = tensors {
+            builder = builder.with_external_initializer_file_in_memory(name, bytes).map_err(plain)?;
+        }
+        let session = builder.commit_from_memory(model)?;
         drop(one_at_a_time);
         let signature = Signature {
             inputs: session.inputs().iter().map(port).collect::<Result<_>>()?,

@@ -52,7 +52,8 @@ impl Operator for Native {
         let operands = node.inputs();
         for (at, shape) in self.0.results.iter().enumerate() {
             let ty = match shape {
-                ShapeOf::Operand(operand) => operands.get(*operand).cloned(),
+                // An operand of unknown shape looks like a scalar here, and what is said to be a scalar nothing else may take.
+                ShapeOf::Operand(operand) => operands.get(*operand).filter(|ty| has_axes(ty)).cloned(),
                 ShapeOf::Attribute(name) => {
                     let shape: Vec<i64> = node.attr(name)?;
                     Some(ValueType::Tensor {
@@ -68,6 +69,10 @@ impl Operator for Native {
         }
         Ok(())
     }
+}
+
+fn has_axes(ty: &ValueType) -> bool {
+    matches!(ty, ValueType::Tensor { shape, .. } if !shape.is_empty())
 }
 
 fn missing(what: &str) -> ort::Error {

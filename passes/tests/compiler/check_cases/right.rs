@@ -190,7 +190,10 @@ pub static RIGHT: &[(&[&Target], Changes)] = &[
         &[&TENSORRT],
         &[
             OPSET_21,
-            ("int8[3,2] h = fill(7)", "int4[64,3] h = fill(7), float[1,3] sb = fill(0.5), int64[2] often = {1, 32}"),
+            (
+                "int8[3,2] h = fill(7)",
+                "int4[64,3] h = fill(7), float[1,3] sb = fill(0.5), int64[2] often = {1, 32}",
+            ),
             (
                 "hd = DequantizeLinear (h, sw, z)",
                 "hd = DequantizeLinear <axis = 0, block_size = 64> (h, sb)",
