@@ -9,6 +9,7 @@ mod guard;
 pub mod inventory;
 mod kernels;
 mod memory;
+pub mod openvino;
 pub mod ort;
 mod select;
 mod signature;
@@ -22,6 +23,7 @@ use lsqc_passes::ir::Tensor;
 pub use error::EngineError;
 pub(crate) use guard::quietly;
 pub use memory::release_freed_memory;
+pub use openvino::OpenVino;
 pub use select::{EngineChoice, Selected, select, select_among};
 pub use tract::TractEngine;
 
