@@ -93,7 +93,7 @@ impl Subjects {
         let init = step_init(crate::config::Init::default());
         let start = Start {
             init,
-            widest_unsigned: wish.asked.deployment.target.widest_unsigned,
+            target: wish.asked.deployment.target,
             untrained: &std::collections::BTreeSet::new(),
         };
         let calibration = calibrate::calibrate(&float, &sites, &few, engine, &options, start, terminal)?;

@@ -11,6 +11,7 @@ use lsqc_passes::ir::{Model, Tensor};
 use lsqc_passes::onnx::OwnOps;
 use lsqc_passes::ops::QuantRange;
 use lsqc_passes::quantize::{ActivationSteps, Sign, Site, Sites, StepInit, step_size};
+use lsqc_passes::target::Target;
 use rayon::prelude::*;
 
 use crate::compiler::load_as_is;
@@ -59,8 +60,8 @@ impl std::fmt::Display for SignReason {
 pub struct Start<'a> {
     /// Their steps.
     pub init: StepInit,
-    /// The most bits of a level without a sign.
-    pub widest_unsigned: u32,
+    /// The runtime, which may have no levels of many bits without a sign.
+    pub target: &'static Target,
     /// Quantized values that no gradient reaches: they start where the error is least.
     pub untrained: &'a BTreeSet<String>,
 }
@@ -190,9 +191,11 @@ fn choose(sites: &Sites, seen: &BTreeMap<String, Seen>, start: Start) -> Calibra
     for site in &sites.activations {
         groups.entry(group_of(site)).or_default().push(site);
     }
+    // What products of two activations take second.
+    let seconds: BTreeSet<&str> = sites.products.iter().map(|product| product.inputs[1].as_str()).collect();
     let chosen: Vec<_> = groups
         .into_par_iter()
-        .map(|(_, members)| choose_group(&members, seen, start))
+        .map(|(_, members)| choose_group(&members, &seconds, seen, start))
         .collect();
     let mut calibration = Calibration::default();
     for (values, step, sign, reason) in chosen {
@@ -207,11 +210,21 @@ fn choose(sites: &Sites, seen: &BTreeMap<String, Seen>, start: Start) -> Calibra
     calibration
 }
 
-fn choose_group(members: &[&Site], seen: &BTreeMap<String, Seen>, start: Start) -> (Vec<String>, Option<f32>, Sign, SignReason) {
+fn choose_group(
+    members: &[&Site],
+    seconds: &BTreeSet<&str>,
+    seen: &BTreeMap<String, Seen>,
+    start: Start,
+) -> (Vec<String>, Option<f32>, Sign, SignReason) {
     let proven = members.iter().all(|site| site.non_negative);
     let sources: Vec<&Seen> = members.iter().filter_map(|site| seen.get(&site.source)).collect();
     let below = sources.iter().any(|seen| seen.least < 0.0);
     let bits = members.iter().map(|site| site.bits).max().unwrap_or(8);
+    let widest_unsigned = if members.iter().any(|site| seconds.contains(site.value.as_str())) {
+        start.target.widest_unsigned_second
+    } else {
+        start.target.widest_unsigned
+    };
     // A sign holds for all where one asks for it.
     let asked = members
         .iter()
@@ -220,7 +233,7 @@ fn choose_group(members: &[&Site], seen: &BTreeMap<String, Seen>, start: Start) 
     let (sign, reason) = match (asked, proven, below) {
         (Some(sign), ..) => (sign, SignReason::Asked),
         (None, false, true) => (Sign::Signed, SignReason::Seen),
-        _ if bits > start.widest_unsigned => (Sign::Signed, SignReason::Target),
+        _ if bits > widest_unsigned => (Sign::Signed, SignReason::Target),
         (None, true, _) => (Sign::Unsigned, SignReason::Proven),
         (None, false, false) => (Sign::Unsigned, SignReason::NotSeen),
     };

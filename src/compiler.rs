@@ -10,7 +10,7 @@ use lsqc_passes::onnx::{OwnOps, WriteOptions};
 use lsqc_passes::pass::{self, Evaluator, Failed, Note, Pass, PassCx, PassRun};
 use lsqc_passes::text;
 
-use crate::engine::{Apart, CpuFallback, Engine, LoadOptions, QdqFusion, Session, Tensors, TractEngine};
+use crate::engine::{CpuFallback, Engine, LoadOptions, QdqFusion, Session, Tensors, TractEngine};
 use crate::failure::{Classify, Failure};
 
 /// Computes constants with the embedded engine.
@@ -168,14 +168,17 @@ pub fn load_within(
     written: &WriteOptions,
     options: &LoadOptions,
 ) -> Result<Box<dyn Session>> {
+    let least = written.min_external;
     let written = lsqc_passes::onnx::write(model, written)?;
-    match written.external {
-        None => engine.load(&written.model, options),
-        Some(file) => {
-            let bytes = file.content().into();
-            engine.load_apart(&written.model, Apart { name: file.name, bytes }, options)
-        }
+    if written.external.is_none() {
+        return engine.load(&written.model, options);
     }
+    let graph = &model.graph;
+    let large = graph.initializers().iter().filter_map(|&value| {
+        let tensor = graph[value].initial().filter(|tensor| tensor.bytes().len() >= least)?;
+        Some((graph[value].name().to_owned(), tensor.clone()))
+    });
+    engine.load_apart(&written.model, &large.collect(), options)
 }
 
 fn failure(file: Option<&Path>, failed: Failed) -> Failure {

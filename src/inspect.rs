@@ -12,15 +12,15 @@ use lsqc_passes::analyze::{InputShapes, fold_of, is_quantizing_op, patterns, wei
 use lsqc_passes::ir::{Dim, Graph, Model, Node, NodeId, Tensor, TensorType, ValueId};
 use lsqc_passes::ops::{self, Gradient, Quant, Quantizer};
 use lsqc_passes::pipelines;
-use lsqc_passes::quantize::{self, BlockLayer, Layer, Sites};
+use lsqc_passes::quantize::{self, BlockLayer, Layer, Sign, Sites};
 use lsqc_passes::target::Target;
 use lsqc_passes::train::{Loss, LossPlan, with_gradient};
 
 use crate::compiler::Compiler;
 use crate::config::{LossChoice, Placement, Quantization};
-use crate::confirm;
+use crate::confirm::{self, Confirming, Shown};
 use crate::data::{Dataset, FileDigest, Synthetic};
-use crate::engine::{Engine, LoadOptions, TractEngine};
+use crate::engine::{LoadOptions, TractEngine};
 use crate::model_file::{self, ModelFile};
 use crate::report::{
     self, BatchNormFold, Confirmation, Extent, GradientReach, InspectedLayer, InspectedProduct, Inspection, JoinLayer,
@@ -29,19 +29,18 @@ use crate::report::{
 use crate::run::{Plain, batch, fixed_batch, model_inputs, place, plain};
 use crate::shapes;
 use crate::summary;
-use crate::terminal::Terminal;
 
 /// What passes begin a note with where something stays in floats.
 const STAYS: &str = "stays in floats: ";
 
-/// Looks at the model of `asked`; `loss` is what training would minimise. With an engine to confirm, what it makes of the layers is compared.
+/// Looks at the model of `asked`; `loss` is what training would minimise. With a runtime to confirm, what it makes of the layers is compared.
 ///
 /// # Errors
 /// Bad input where the model cannot be read; usage for patterns that match nothing.
 pub fn inspect(
     asked: &Quantization,
     loss: LossChoice,
-    confirming: Option<(&dyn Engine, &Terminal)>,
+    confirming: Option<&Confirming>,
     compiler: &mut Compiler,
 ) -> Result<Inspection> {
     let ModelFile { model, warnings, bytes } = model_file::read(&asked.model)?;
@@ -124,17 +123,19 @@ pub fn inspect(
         .chain(blocks)
         .collect();
     inspection.products = sites.products.iter().map(|product| found.product(product)).collect();
-    if let (Some((engine, terminal)), None) = (confirming, &inspection.refusal) {
-        let floats = confirm::float_layers(asked, (&float, &initial, &sites), engine, compiler, terminal)?;
+    if let (Some(confirming), None) = (confirming, &inspection.refusal) {
+        let Shown { floats, hidden } = confirm::confirm(asked, (&float, &initial, &sites), confirming, compiler)?;
         let layers = inspection.layers.iter().map(|layer| (&layer.name, layer.integers));
         let products = inspection.products.iter().map(|product| (&product.name, product.integers));
         let differ = layers
             .chain(products)
-            .filter(|(name, integers)| *integers == floats.contains(*name));
+            .filter(|(name, integers)| *integers == floats.contains(*name) && !hidden.contains(*name));
+        let seen = (sites.layers.len() + sites.products.len()).saturating_sub(hidden.len());
         inspection.confirmation = Some(Confirmation {
-            engine: engine.version(),
-            integer_layers: (sites.layers.len() + sites.products.len()).saturating_sub(floats.len()) as u64,
+            engine: confirming.runtime.version(),
+            integer_layers: seen.saturating_sub(floats.len()) as u64,
             differ: differ.map(|(name, _)| name.clone()).collect(),
+            hidden: hidden.into_iter().collect(),
         });
     }
     inspection.joins = found.joins();
@@ -435,7 +436,7 @@ impl Found<'_> {
     }
 
     fn product(&self, product: &quantize::Product) -> InspectedProduct {
-        let float_reason = self.float_reason(&product.name);
+        let float_reason = self.float_reason(&product.name).or_else(|| self.unsigned_second(product));
         InspectedProduct {
             name: product.name.clone(),
             op: product.op.clone(),
@@ -452,6 +453,19 @@ impl Found<'_> {
         placed
             .next()
             .and_then(|(id, _)| quantize::fits(self.initial, id, self.target).err())
+    }
+
+    /// Why the target computes a product in floats whose second operand is to have no sign.
+    fn unsigned_second(&self, product: &quantize::Product) -> Option<String> {
+        let mut sites = self.sites.activations.iter();
+        let second = sites.find(|site| site.value == product.inputs[1])?;
+        let wide = second.asked == Some(Sign::Unsigned) && second.bits > self.target.widest_unsigned_second;
+        wide.then(|| {
+            format!(
+                "{} bits without a sign are asked for, which {} does not take in integers as a second operand",
+                second.bits, self.target.title
+            )
+        })
     }
 
     /// The bits of a join's inputs where all of them are quantized; looked at behind ops that only move values.

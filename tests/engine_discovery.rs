@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lsqc::engine::discover::{Surroundings, search};
-use lsqc::engine::{EngineChoice, EngineError, select, select_among};
+use lsqc::engine::discover::{OPENVINO, Surroundings, search, search_for};
+use lsqc::engine::{EngineChoice, EngineError, OpenVino, select, select_among};
 
 const NAME: &str = "libonnxruntime.so.1.30.0";
 const CAPI: &str = "lib/python3.12/site-packages/onnxruntime/capi";
@@ -204,6 +204,72 @@ fn for_cuda_a_library_with_its_provider_is_taken() {
         matches!(error.downcast_ref(), Some(EngineError::Library { path, .. }) if path.starts_with(&with_provider)),
         "{error:?}"
     );
+}
+
+#[test]
+fn openvino_is_looked_for_in_the_same_places() {
+    let root = tempfile::tempdir().expect("a folder");
+    let root = root.path();
+    let around = Surroundings {
+        variables: vec![("VIRTUAL_ENV".into(), root.join("venv").into())],
+        executable: Some(root.join("own/bin/lsqc")),
+        system: vec![root.join("system")],
+    };
+    let nothing = OpenVino::find_among(search_for(&OPENVINO, None, &around)).expect_err("there is none");
+    assert!(matches!(nothing, EngineError::NoOpenVino { .. }));
+    for part in [
+        "pip install openvino",
+        "--openvino-lib FILE",
+        "venv/lib/python3*/site-packages",
+    ] {
+        assert!(nothing.to_string().contains(part), "{nothing}");
+    }
+    let wheel = root.join("venv/lib/python3.12/site-packages/openvino/libs");
+    let expected = [
+        wheel.join("libopenvino_c.so.2640"),
+        root.join("own/lib/python3.9/site-packages/openvino/libs/libopenvino_c.so.2500"),
+        root.join("system/libopenvino_c.so"),
+    ];
+    expected.iter().for_each(|path| touch(path));
+    touch(&wheel.join("libopenvino.so.2640"));
+    let paths = |file: Option<&Path>, around: &Surroundings| -> Vec<PathBuf> {
+        let found = search_for(&OPENVINO, file, around).candidates;
+        found.into_iter().map(|candidate| candidate.path).collect()
+    };
+    assert_eq!(paths(None, &around), expected);
+    let mut named = around;
+    named.variables.push(("OPENVINO_LIB".into(), "/by/variable.so".into()));
+    assert_eq!(paths(None, &named), [Path::new("/by/variable.so")]);
+    assert_eq!(paths(Some(Path::new("/by/flag.so")), &named), [Path::new("/by/flag.so")]);
+}
+
+#[test]
+fn a_bad_openvino_is_one_clear_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    // A library of OpenVINO's with its first function, which fails where there is another.
+    let version = "int ov_get_openvino_version(void *version) { return -1; }";
+    let cases = [
+        (folder.join("missing.so"), "No such file or directory"),
+        (
+            compile(folder, "another", "int answer(void) { return 42; }"),
+            "it is another library",
+        ),
+        (compile(folder, "old", version), "lsqc needs a newer OpenVINO"),
+    ];
+    for (path, cause) in &cases {
+        let error = OpenVino::find(Some(path)).expect_err("it is not usable");
+        assert!(matches!(error, EngineError::OpenVino { .. }), "{error:?}");
+        let text = error.to_string();
+        for part in [
+            path.to_str().expect("plain"),
+            cause,
+            "pip install --upgrade openvino",
+            "named by --openvino-lib",
+        ] {
+            assert!(text.contains(part), "{text:?} has no {part:?}");
+        }
+    }
 }
 
 #[test]

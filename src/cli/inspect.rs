@@ -8,7 +8,8 @@ use clap::{ArgAction, Args};
 use super::details;
 use crate::compiler::Compiler;
 use crate::config::{EngineFlags, MessageFlags, Quantization, QuantizeFlags, Settings, check_model};
-use crate::engine::{self, Selected};
+use crate::confirm::{Confirming, OnnxRuntime, Runtime};
+use crate::engine::{self, EngineChoice, OpenVino, Selected};
 use crate::failure::{Failure, Kind};
 use crate::inspect::inspect;
 use crate::report;
@@ -19,7 +20,7 @@ Examples:
   lsqc inspect model.onnx --bits 3
       layers with their bits and multiply-adds, what stays in floats and why, which BatchNorms fold
   lsqc inspect model.onnx --bits 4 --confirm
-      also asks ONNX Runtime which layers it computes in integers
+      also asks ONNX Runtime which layers it computes in integers; with --target openvino, OpenVINO
   lsqc inspect model.onnx --bits w4a8 --placement paper --json
       the same as JSON (docs/inspect.schema.json)";
 
@@ -36,12 +37,15 @@ pub struct InspectArgs {
     /// Settings [default: lsqc.toml beside the model, if it is there]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Ask the target's runtime which layers it computes in integers, by its own optimised graph; for the target ort
+    /// Ask the target's runtime which layers it computes in integers, by its own optimised graph; for the targets ort and openvino
     #[arg(long, action = ArgAction::SetTrue)]
     pub confirm: bool,
     /// The ONNX Runtime library to confirm with [default: ORT_DYLIB_PATH, the Python environment's, the system's]
     #[arg(long, value_name = "FILE", requires = "confirm")]
     pub ort_lib: Option<PathBuf>,
+    /// The OpenVINO library to confirm with, libopenvino_c [default: OPENVINO_LIB, the Python environment's, the system's]
+    #[arg(long, value_name = "FILE", requires = "confirm")]
+    pub openvino_lib: Option<PathBuf>,
     /// Print JSON
     #[arg(long, action = ArgAction::SetTrue)]
     pub json: bool,
@@ -64,9 +68,13 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     };
     let (loss, _) = settings.training();
     let asked = settings.quantization(&args.quantize)?;
-    let engine = confirming(args, &asked, &settings)?;
-    let with = engine.as_ref().map(|engine| (engine.engine.as_ref(), &terminal));
-    let inspection = inspect(&asked, loss, with, &mut compiler)?;
+    let witness = witness(args, &asked, &settings)?;
+    let confirming = witness.as_ref().map(|(runtime, engine)| Confirming {
+        runtime: runtime.as_ref(),
+        engine: engine.engine.as_ref(),
+        terminal: &terminal,
+    });
+    let inspection = inspect(&asked, loss, confirming.as_ref(), &mut compiler)?;
     details(&compiler, &terminal);
     for warning in &inspection.warnings {
         terminal.warn(warning);
@@ -88,18 +96,10 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     }
 }
 
-/// The runtime to confirm with, where one is asked for.
-fn confirming(args: &InspectArgs, asked: &Quantization, settings: &Settings) -> Result<Option<Selected>> {
+/// The runtime to confirm with and the engine that calibrates for it, where a confirmation is asked for.
+fn witness(args: &InspectArgs, asked: &Quantization, settings: &Settings) -> Result<Option<(Box<dyn Runtime>, Selected)>> {
     if !args.confirm {
         return Ok(None);
-    }
-    let target = asked.deployment.target;
-    if target.name != "ort" {
-        return Err(
-            Failure::usage(format!("--confirm asks ONNX Runtime, and the model is for {}", target.title))
-                .help("leave --confirm out: `lsqc quantize --target … --deploy DIR` writes an example to look at it there")
-                .into(),
-        );
     }
     if asked.deployment.weight_only.is_some() {
         let message = format!(
@@ -115,5 +115,27 @@ fn confirming(args: &InspectArgs, asked: &Quantization, settings: &Settings) -> 
         ..EngineFlags::default()
     };
     let library = settings.engine(&flags).ort_lib;
-    engine::select(engine::EngineChoice::Ort, library.as_deref()).map(Some)
+    let target = asked.deployment.target;
+    if let (Some(file), true) = (&args.openvino_lib, target.name != "openvino") {
+        let message = format!("--openvino-lib {}, and the model is for {}", file.display(), target.title);
+        return Err(Failure::usage(message).help("leave it out, or give --target openvino").into());
+    }
+    match target.name {
+        "ort" => {
+            let selected = engine::select(EngineChoice::Ort, library.as_deref())?;
+            let runtime = OnnxRuntime(selected.engine.clone());
+            Ok(Some((Box::new(runtime), selected)))
+        }
+        "openvino" => {
+            let runtime = OpenVino::find(args.openvino_lib.as_deref())?;
+            let selected = engine::select(EngineChoice::AutoCpu, library.as_deref())?;
+            Ok(Some((Box::new(runtime), selected)))
+        }
+        _ => Err(Failure::usage(format!(
+            "--confirm asks ONNX Runtime and OpenVINO, and the model is for {}",
+            target.title
+        ))
+        .help("leave --confirm out: `lsqc quantize --target … --deploy DIR` writes an example to look at it there")
+        .into()),
+    }
 }

@@ -1,17 +1,45 @@
-//! Finds an ONNX Runtime library without running anything.
+//! Finds the library of a runtime, ONNX Runtime or OpenVINO, without running anything.
 //!
-//! In this order: the file that `--ort-lib` names; the environment variable `ORT_DYLIB_PATH`; the active Python environment
-//! (`VIRTUAL_ENV`, `CONDA_PREFIX`, then the prefix of the `python3` on `PATH`, and the user's own packages); the Python environment that
-//! lsqc itself is installed in; the system's library path. Python's wheel `onnxruntime` has the library in
-//! `site-packages/onnxruntime/capi/`. A file that the user named is the only candidate: if it is bad, that is an error, and no reason to
-//! take another.
+//! In this order: the file that a flag names; an environment variable; the active Python environment (`VIRTUAL_ENV`, `CONDA_PREFIX`, then
+//! the prefix of the `python3` on `PATH`, and the user's own packages); the Python environment that lsqc itself is installed in; the
+//! system's library path. Python's wheels have the library in a folder of `site-packages`. A file that the user named is the only
+//! candidate: if it is bad, that is an error, and no reason to take another.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The environment variable that names a library.
+/// The environment variable that names a library of ONNX Runtime.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
+
+/// A library that is looked for.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The flag that names its file.
+    pub flag: &'static str,
+    /// The environment variable that does.
+    pub variable: &'static str,
+    /// Where Python's wheel has it, from `site-packages` on.
+    pub wheel: &'static str,
+    /// What its file is called, without what a system puts around it.
+    pub name: &'static str,
+}
+
+/// ONNX Runtime's own library, not one of its providers'.
+pub static ONNX_RUNTIME: Wanted = Wanted {
+    flag: "--ort-lib",
+    variable: LIBRARY_VARIABLE,
+    wheel: "onnxruntime/capi",
+    name: "onnxruntime",
+};
+
+/// OpenVINO's library for C, which loads the others that lie beside it.
+pub static OPENVINO: Wanted = Wanted {
+    flag: "--openvino-lib",
+    variable: "OPENVINO_LIB",
+    wheel: "openvino/libs",
+    name: "openvino_c",
+};
 
 /// What a search depends on.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +52,7 @@ pub struct Surroundings {
     pub system: Vec<PathBuf>,
 }
 
-/// A file that may be ONNX Runtime.
+/// A file that may be the library.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// The file.
@@ -48,7 +76,7 @@ impl Surroundings {
     /// This process's.
     #[must_use]
     pub fn of_process() -> Surroundings {
-        const SYSTEM: [&str; 8] = [
+        const SYSTEM: [&str; 10] = [
             "/usr/local/lib",
             "/usr/local/lib64",
             "/usr/lib",
@@ -57,6 +85,8 @@ impl Surroundings {
             "/usr/lib/aarch64-linux-gnu",
             "/opt/homebrew/lib",
             "/opt/onnxruntime/lib",
+            "/opt/intel/openvino/runtime/lib/intel64",
+            "/opt/intel/openvino/runtime/lib/aarch64",
         ];
         Surroundings {
             variables: std::env::vars_os()
@@ -88,9 +118,15 @@ impl Surroundings {
     }
 }
 
-/// Looks for a library; see the module for the order.
+/// Looks for ONNX Runtime; `ort_lib` is the file that `--ort-lib` names.
 #[must_use]
 pub fn search(ort_lib: Option<&Path>, around: &Surroundings) -> Search {
+    search_for(&ONNX_RUNTIME, ort_lib, around)
+}
+
+/// Looks for a library; `file` is the one that its flag names. See the module for the order.
+#[must_use]
+pub fn search_for(wanted: &'static Wanted, file: Option<&Path>, around: &Surroundings) -> Search {
     let named = |path: &Path, why: String| Search {
         looked_in: vec![format!("{} ({why})", path.display())],
         candidates: vec![Candidate {
@@ -99,13 +135,17 @@ pub fn search(ort_lib: Option<&Path>, around: &Surroundings) -> Search {
             named: true,
         }],
     };
-    if let Some(path) = ort_lib {
-        return named(path, "named by --ort-lib".to_string());
+    if let Some(path) = file {
+        return named(path, format!("named by {}", wanted.flag));
     }
-    if let Some(path) = around.variable(LIBRARY_VARIABLE) {
-        return named(Path::new(path), format!("named by {LIBRARY_VARIABLE}"));
+    if let Some(path) = around.variable(wanted.variable) {
+        return named(Path::new(path), format!("named by {}", wanted.variable));
     }
-    let mut found = Found::default();
+    let mut found = Found {
+        wanted,
+        search: Search::default(),
+        seen: BTreeSet::new(),
+    };
     for (variable, what) in [
         ("VIRTUAL_ENV", "the active virtual environment"),
         ("CONDA_PREFIX", "the active conda environment"),
@@ -166,8 +206,8 @@ fn path_prefixes(around: &Surroundings) -> Vec<PathBuf> {
         .collect()
 }
 
-#[derive(Default)]
 struct Found {
+    wanted: &'static Wanted,
     search: Search,
     /// Canonical files and folders, so that each is taken once.
     seen: BTreeSet<PathBuf>,
@@ -189,7 +229,7 @@ impl Found {
         }
         for home in homes {
             for packages in ["site-packages", "dist-packages"] {
-                self.files(&home.join(packages).join("onnxruntime").join("capi"), what);
+                self.files(&home.join(packages).join(self.wanted.wheel), what);
             }
         }
     }
@@ -200,7 +240,8 @@ impl Found {
     }
 
     fn files(&mut self, folder: &Path, what: &str) {
-        for path in sorted(folder).into_iter().rev().filter(|path| is_library(path)) {
+        let name = self.wanted.name;
+        for path in sorted(folder).into_iter().rev().filter(|path| is_library(path, name)) {
             let Ok(real) = std::fs::canonicalize(&path) else { continue };
             if self.seen.insert(real) {
                 self.search.candidates.push(Candidate {
@@ -213,18 +254,21 @@ impl Found {
     }
 }
 
-/// ONNX Runtime's own library, not one of its providers'.
-fn is_library(path: &Path) -> bool {
+/// Is the file called as the library `wanted` is, with a version or without?
+fn is_library(path: &Path, wanted: &str) -> bool {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
         return false;
     };
     if cfg!(windows) {
-        return name.eq_ignore_ascii_case("onnxruntime.dll");
+        return name.eq_ignore_ascii_case(&format!("{wanted}.dll"));
     }
+    let Some(rest) = name.strip_prefix("lib").and_then(|name| name.strip_prefix(wanted)) else {
+        return false;
+    };
     if cfg!(target_os = "macos") {
-        return name == "libonnxruntime.dylib" || (name.starts_with("libonnxruntime.") && name.ends_with(".dylib"));
+        return rest.starts_with('.') && rest.ends_with(".dylib");
     }
-    name == "libonnxruntime.so" || name.starts_with("libonnxruntime.so.")
+    rest == ".so" || rest.starts_with(".so.")
 }
 
 fn starts_with(path: &Path, prefix: &str) -> bool {

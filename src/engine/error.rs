@@ -46,6 +46,27 @@ pub enum EngineError {
         /// What the user can do.
         cure: String,
     },
+    /// No OpenVINO library was found.
+    #[error(
+        "no OpenVINO library was found; `pip install openvino` puts one where lsqc looks, and `--openvino-lib FILE` names one\nlooked in: {}",
+        looked_in.join("\n           ")
+    )]
+    NoOpenVino {
+        /// The places, as sentences.
+        looked_in: Vec<String>,
+    },
+    /// A library was found or named, but it is not a usable OpenVINO.
+    #[error("{} cannot be used as OpenVINO: {cause} ({why}); {cure}", path.display())]
+    OpenVino {
+        /// The file.
+        path: PathBuf,
+        /// Why this file was tried.
+        why: String,
+        /// What is wrong with it.
+        cause: String,
+        /// What the user can do.
+        cure: String,
+    },
     /// The engine does not take the model.
     #[error("the engine {engine} refuses the model: {cause}")]
     Refused {

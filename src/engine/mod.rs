@@ -9,13 +9,13 @@ mod guard;
 pub mod inventory;
 mod kernels;
 mod memory;
+pub mod openvino;
 pub mod ort;
 mod select;
 mod signature;
 pub mod tract;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use anyhow::Result;
 use lsqc_passes::ir::Tensor;
@@ -23,6 +23,7 @@ use lsqc_passes::ir::Tensor;
 pub use error::EngineError;
 pub(crate) use guard::quietly;
 pub use memory::release_freed_memory;
+pub use openvino::OpenVino;
 pub use select::{EngineChoice, Selected, select, select_among};
 pub use tract::TractEngine;
 
@@ -71,15 +72,6 @@ pub struct LoadOptions {
     pub optimized_model: Option<std::path::PathBuf>,
 }
 
-/// The large tensors of a model that is too large for one message, as the file that the model says they are in.
-#[derive(Clone, Debug)]
-pub struct Apart {
-    /// The file's name.
-    pub name: String,
-    /// What is in it.
-    pub bytes: Arc<[u8]>,
-}
-
 /// A runtime for ONNX graphs.
 pub trait Engine: Send + Sync {
     /// The name that `--engine` takes.
@@ -124,11 +116,11 @@ pub trait Engine: Send + Sync {
     /// If the engine refuses the model; the error says why in the engine's words.
     fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn Session>>;
 
-    /// Loads a serialised `ModelProto` of which `tensors` has the large tensors.
+    /// Loads a serialised `ModelProto` that says of its large tensors that they are in a file, which need not be there: `tensors` has them.
     ///
     /// # Errors
     /// As [`Engine::load`], and if the engine takes no such model.
-    fn load_apart(&self, _model: &[u8], _tensors: Apart, _options: &LoadOptions) -> Result<Box<dyn Session>> {
+    fn load_apart(&self, _model: &[u8], _tensors: &Tensors, _options: &LoadOptions) -> Result<Box<dyn Session>> {
         Err(EngineError::Refused {
             engine: self.name(),
             cause: "it is over 2 GB; ONNX Runtime takes such models (--engine ort)".to_owned(),

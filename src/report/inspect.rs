@@ -162,6 +162,8 @@ part! {
         integer_layers: u64,
         /// Layers of which something else is said above.
         differ: Vec<String>,
+        /// Layers that its graph does not show: larger ops have them, or one op stands for equal ones.
+        hidden: Vec<String>,
     }
 }
 
@@ -352,10 +354,12 @@ impl Inspection {
             "confirmed by {}: {} in integers",
             confirmed.engine, confirmed.integer_layers
         )?;
-        match confirmed.differ.as_slice() {
-            [] => writeln!(text),
-            names => writeln!(text, "; it differs at {}", names.join(", ")),
+        for (what, names) in [("it differs at", &confirmed.differ), ("it does not show", &confirmed.hidden)] {
+            if !names.is_empty() {
+                write!(text, "; {what} {}", names.join(", "))?;
+            }
         }
+        writeln!(text)
     }
 
     fn write_joins(&self, text: &mut String) -> std::fmt::Result {

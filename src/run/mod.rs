@@ -237,7 +237,7 @@ pub fn quantize(
         .collect();
     let start = Start {
         init,
-        widest_unsigned: plan.deployment.target.widest_unsigned,
+        target: plan.deployment.target,
         untrained: &quantizers,
     };
     let calibration = clock.stage("calibration", || {

@@ -256,6 +256,138 @@ fn the_runtime_confirms() {
     }
 }
 
+/// OpenVINO's ops are in integers where `inspect` says so.
+#[test]
+fn openvino_confirms() {
+    if !crate::common::has_openvino() {
+        return;
+    }
+    let data = Path::new(ROOT).join("tests/data");
+    let fixtures = Path::new(ROOT).join("fixtures");
+    let models = [
+        (fixtures.join("fashion-resnet20/model.onnx"), ["--bits 8", "--bits 4"]),
+        (fixtures.join("fashion-mobilenet/model.onnx"), ["--bits 8", "--bits 4"]),
+        (data.join("attention.onnxtxt"), ["--bits 8 --per-channel", "--bits 4"]),
+        (data.join("gammas.onnxtxt"), ["--bits 4 --no-vnni", "--placement paper"]),
+        // A ConvTranspose stays in floats, and what it gives goes on into a layer.
+        (data.join("preact.onnxtxt"), ["--bits 4", "--placement paper"]),
+    ];
+    for (model, settings) in models {
+        for setting in settings {
+            let line = format!("inspect {} --target openvino {setting} --confirm", model.display());
+            let (all, integers) = confirmed(&data, &line);
+            assert_eq!(all, integers, "{line}");
+        }
+    }
+}
+
+/// OpenVINO takes no second operand of 8 bits without a sign in integers. So it gets a sign where its source has none; and where the settings
+/// say otherwise, OpenVINO computes the product in floats, and `inspect` says so.
+#[test]
+fn openvino_shows_a_product_in_floats() {
+    if !crate::common::has_openvino() {
+        return;
+    }
+    let model = "<ir_version: 8, opset_import: [\"\" : 17]>
+        g (float[N,4,8] x) => (float[N,4,4] y)
+        <float[8,8] wa = normal(seed = 1, scale = 0.4), float[8,8] wb = normal(seed = 2, scale = 0.4)>
+        {
+          [a] a0 = MatMul (x, wa)  a1 = Relu (a0)
+          [b] b0 = MatMul (x, wb)  b1 = Relu (b0)  b2 = Transpose <perm = [0, 2, 1]> (b1)
+          [product] m = MatMul (a1, b2)
+          y = Mul (m, m)
+        }";
+    let folder = folder(&[("model.onnxtxt", model.as_bytes())]);
+    let line = "inspect model.onnxtxt --target openvino --bits 8 --confirm";
+    assert_eq!(confirmed(folder.path(), line), (3, 3));
+    fs::write(
+        folder.path().join("lsqc.toml"),
+        "[quantize]\nlayers = { product = \"w8a8u\" }\n",
+    )
+    .unwrap();
+    assert_eq!(confirmed(folder.path(), line), (3, 2));
+    let shown = text(&lsqc(folder.path(), line));
+    assert!(
+        shown.contains("in floats: product: 8 bits without a sign are asked for"),
+        "{shown}"
+    );
+}
+
+/// OpenVINO moves the strides of a convolution whose kernel is a point away, unless something else takes its input: then it runs in floats.
+#[test]
+fn openvino_moves_strides() {
+    if !crate::common::has_openvino() {
+        return;
+    }
+    let model = |name: &str, taken: &str| {
+        let model = format!(
+            "<ir_version: 8, opset_import: [\"\" : 17]>
+            g (float[N,3,16,16] x) => (float[N,4] y)
+            <float[8,3,3,3] w = normal(seed = 1, scale = 0.3), float[8,8,1,1] p = normal(seed = 2, scale = 0.4),
+             float[8,8,1,1] q = normal(seed = 5, scale = 0.4), float[8,8,3,3] k = normal(seed = 3, scale = 0.2), float[8,4] v = normal(seed = 4)>
+            {{
+              c = Conv (x, w)  r = Relu (c)
+              [point] a = Conv <strides = [2, 2]> (r, p)
+              [beside] b = Conv <{taken}
+              s = Add (a, b)  m = GlobalAveragePool (s)  f = Flatten (m)  y = MatMul (f, v)
+            }}"
+        );
+        (name.to_owned(), model)
+    };
+    let models = [
+        model("moved.onnxtxt", "strides = [2, 2]> (r, q)"),
+        model("kept.onnxtxt", "strides = [2, 2], pads = [1, 1, 1, 1]> (r, k)"),
+    ];
+    let files: Vec<(&str, &[u8])> = models.iter().map(|(name, model)| (name.as_str(), model.as_bytes())).collect();
+    let folder = folder(&files);
+    for bits in [4, 8] {
+        for (name, integers) in [("moved", 2), ("kept", 4)] {
+            let line = format!("inspect {name}.onnxtxt --target openvino --bits {bits} --confirm");
+            assert_eq!(confirmed(folder.path(), &line), (4, integers), "{line}");
+        }
+    }
+}
+
+/// OpenVINO 2026.4 crashes on this one. Whatever it does, lsqc ends with a word.
+#[test]
+fn openvino_crashes() {
+    if !crate::common::has_openvino() {
+        return;
+    }
+    let model = "<ir_version: 8, opset_import: [\"\" : 17]>
+        g (float[N,3,16,16] x) => (float[N,4] y)
+        <float[8,3,3,3] w = normal(seed = 1, scale = 0.4), float[8,8,1,1] a = normal(seed = 2, scale = 0.4),
+         float[8,8,1,1] b = normal(seed = 3, scale = 0.4), float[16,4] v = normal(seed = 8)>
+        {
+          c = Conv (x, w)  r = Relu (c)
+          c0 = Conv <strides = [2, 2]> (r, a)  p0 = GlobalAveragePool (c0)
+          c1 = Conv (r, b)  p1 = GlobalAveragePool (c1)
+          p = Concat <axis = 1> (p0, p1)  f = Flatten (p)  y = MatMul (f, v)
+        }";
+    let folder = folder(&[("model.onnxtxt", model.as_bytes())]);
+    let line = "inspect model.onnxtxt --target openvino --bits 4 --confirm --quiet";
+    let output = lsqc(folder.path(), line);
+    if output.status.code() != Some(0) {
+        crate::common::is_refusal(&output, line, 5, &["OpenVINO crashed", "help:"]);
+    }
+}
+
+/// How many layers and products there are, and how many of them the runtime computes in integers: it shows all, and they are those of which
+/// `inspect` says so.
+fn confirmed(folder: &Path, line: &str) -> (usize, usize) {
+    let found = json(folder, line);
+    let of = |list: &str| found[list].as_array().unwrap().clone();
+    let all = [of("layers"), of("products")].concat();
+    let integers = all.iter().filter(|layer| layer["integers"] == true).count();
+    let confirmation = &found["confirmation"];
+    assert!(confirmation["engine"].as_str().unwrap().contains("OpenVINO"), "{line}");
+    assert_eq!(confirmation["integer_layers"], integers, "{line}");
+    for list in ["differ", "hidden"] {
+        assert_eq!(confirmation[list], Value::Array(vec![]), "{line} {list}");
+    }
+    (all.len(), integers)
+}
+
 /// The result keeps the model's operator set, which the oldest runtime must have.
 #[test]
 fn a_model_too_new_for_the_oldest_runtime() {

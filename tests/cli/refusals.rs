@@ -309,11 +309,23 @@ fn a_hand_over_folder_that_would_overwrite() {
 #[test]
 fn confirming_without_a_runtime_to_ask() {
     let folder = folder(None);
+    for (target, title) in [("tensorrt", "TensorRT"), ("portable", "any runtime")] {
+        let line = format!("inspect model.onnx --target {target} --confirm");
+        let parts = ["--confirm asks ONNX Runtime and OpenVINO", title, "leave --confirm out"];
+        refuses(&folder, &line, 2, &parts);
+    }
+    for flag in ["--ort-lib", "--openvino-lib"] {
+        refuses(&folder, &format!("inspect model.onnx {flag} x.so"), 2, &["--confirm"]);
+    }
     refuses(
         &folder,
-        "inspect model.onnx --target openvino --confirm",
+        "inspect model.onnx --confirm --openvino-lib x.so",
         2,
-        &["--confirm asks ONNX Runtime", "OpenVINO", "leave --confirm out"],
+        &["--openvino-lib x.so", "ONNX Runtime", "--target openvino"],
     );
-    refuses(&folder, "inspect model.onnx --ort-lib x.so", 2, &["--confirm"]);
+    let line = "inspect model.onnx --target openvino --confirm --openvino-lib";
+    for (file, cause) in [("x.so", "x.so"), ("model.onnx", "it does not load")] {
+        let parts = [file, "cannot be used as OpenVINO", cause, "pip install"];
+        refuses(&folder, &format!("{line} {file}"), 5, &parts);
+    }
 }

@@ -117,6 +117,14 @@ pub fn data(input: &str, shape: &[usize], samples: usize) -> Vec<u8> {
     npz(&[(input, shape, noise(count))], samples, 4)
 }
 
+/// Is there an OpenVINO to confirm with? It is demanded if LSQC_REQUIRE_OPENVINO is 1.
+pub fn has_openvino() -> bool {
+    let found = lsqc::engine::OpenVino::find(None);
+    let demanded = std::env::var("LSQC_REQUIRE_OPENVINO").is_ok_and(|value| value == "1");
+    assert!(!demanded || found.is_ok(), "LSQC_REQUIRE_OPENVINO is 1: {found:?}");
+    found.is_ok()
+}
+
 /// ONNX Runtime's library, where one is known to the tests.
 pub fn ort() -> Option<PathBuf> {
     let found = lsqc::engine::select(lsqc::engine::EngineChoice::Ort, None);

@@ -97,7 +97,7 @@ impl Bench {
         let (init, terminal) = (StepInit::Lsq, Terminal::new(Verbosity::Quiet));
         let start = Start {
             init,
-            widest_unsigned: ORT.widest_unsigned,
+            target: &ORT,
             untrained: &std::collections::BTreeSet::new(),
         };
         let calibration =

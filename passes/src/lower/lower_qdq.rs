@@ -83,7 +83,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
     Ok(Changed::Yes)
 }
 
-/// The quantizers whose values products of two activations take, moved or not, and the operand; the first of several.
+/// The quantizers whose values products of two activations take, moved or not, and the operand; the second where it is both.
 fn operands_of_products(graph: &Graph) -> HashMap<NodeId, usize> {
     let mut found = HashMap::new();
     for (id, node) in graph.nodes() {
@@ -94,7 +94,8 @@ fn operands_of_products(graph: &Graph) -> HashMap<NodeId, usize> {
             let mut value = node.input(operand);
             while let Some((before, maker)) = value.and_then(|value| graph.producer(value)) {
                 if Fixed::of(graph, maker).is_some() {
-                    found.entry(before).or_insert(operand);
+                    let known = found.entry(before).or_insert(operand);
+                    *known = operand.max(*known);
                     break;
                 }
                 value = maker.input(0).filter(|_| ops::quant(maker) == Quant::Transparent);

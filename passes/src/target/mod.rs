@@ -28,6 +28,8 @@ pub struct Target {
     pub requantizing: Requantizing,
     /// What may take the result of a convolution that is computed in integers.
     pub results: Results,
+    /// What becomes of the strides of a convolution whose kernel is a point.
+    pub strides: Strides,
     /// How levels of activations are written.
     pub activations: ActivationForm,
     /// How those are written that a product of two activations takes, where they have a sign.
@@ -36,6 +38,8 @@ pub struct Target {
     pub biases: BiasForm,
     /// The most bits that a level without a sign may have; wider ones are trained with a sign.
     pub widest_unsigned: u32,
+    /// The same of what a product of two activations takes second.
+    pub widest_unsigned_second: u32,
     /// How else than in bytes weights may be stored, and the oldest version that loads such a file.
     pub packed: &'static [(Storage, Version)],
     /// Operator sets, ascending, and the oldest version that has each; empty where that is not known.
@@ -78,6 +82,15 @@ pub enum Results {
     OneQuantizer,
     /// Anything.
     Any,
+}
+
+/// What a runtime does with the strides of a convolution whose kernel is a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strides {
+    /// They stay.
+    Stay,
+    /// They move before the dequantization of its input, where all that takes it has the same; then the convolution has no levels to take.
+    Move,
 }
 
 /// How an activation's levels are written.

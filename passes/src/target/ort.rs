@@ -1,6 +1,6 @@
 //! ONNX Runtime on the CPU. It fuses an op only between quantizers of uint8 that stand on all sides of it, and takes the bias in int32.
 
-use super::{ActivationForm, BiasForm, Placement, Requantizing, Results, Storage, Target, Version};
+use super::{ActivationForm, BiasForm, Placement, Requantizing, Results, Storage, Strides, Target, Version};
 
 /// The target.
 pub static ORT: Target = Target {
@@ -9,10 +9,12 @@ pub static ORT: Target = Target {
     placements: &[Placement::EightBitAdds, Placement::Shared, Placement::Paper],
     requantizing: Requantizing::Chained,
     results: Results::OneQuantizer,
+    strides: Strides::Stay,
     activations: ActivationForm::UnsignedBytes,
     operands: ActivationForm::UnsignedBytes,
     biases: BiasForm::Int32,
     widest_unsigned: 8,
+    widest_unsigned_second: 8,
     packed: &[(Storage::Int4, Version(1, 23)), (Storage::Int2, Version(1, 24))],
     // ONNX Runtime's documentation, "ONNX Runtime compatibility", as far as its wheels have quantizers of the operator set too.
     opsets: &[

@@ -26,13 +26,14 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use ort::logging::LogLevel;
+use ort::memory::Allocator;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, ValueType};
 
 use super::discover::{Surroundings, search};
 use super::guard::quietly;
 use super::signature::{Port, Signature};
-use super::{Apart, CpuFallback, Engine, EngineError, LoadOptions, QdqFusion, Session};
+use super::{CpuFallback, Engine, EngineError, LoadOptions, QdqFusion, Session, Tensors};
 pub use cuda::INSTALL as CUDA_INSTALL;
 use library::Library;
 use nvidia::Gpu;
@@ -227,8 +228,8 @@ impl Engine for OrtEngine {
         Ok(Box::new(self.session(model, options)?))
     }
 
-    fn load_apart(&self, model: &[u8], tensors: Apart, options: &LoadOptions) -> Result<Box<dyn Session>> {
-        Ok(Box::new(self.guarded(model, Some(tensors), options)?))
+    fn load_apart(&self, model: &[u8], tensors: &Tensors, options: &LoadOptions) -> Result<Box<dyn Session>> {
+        Ok(Box::new(self.guarded(model, tensors, options)?))
     }
 }
 
@@ -238,10 +239,10 @@ impl OrtEngine {
     /// # Errors
     /// As [`Engine::load`].
     pub fn session(&self, model: &[u8], options: &LoadOptions) -> Result<OrtSession, EngineError> {
-        self.guarded(model, None, options)
+        self.guarded(model, &Tensors::new(), options)
     }
 
-    fn guarded(&self, model: &[u8], tensors: Option<Apart>, options: &LoadOptions) -> Result<OrtSession, EngineError> {
+    fn guarded(&self, model: &[u8], tensors: &Tensors, options: &LoadOptions) -> Result<OrtSession, EngineError> {
         let engine = self.device.engine();
         let refuse = |cause: String| EngineError::Refused { engine, cause };
         quietly(|| self.build(model, tensors, options))
@@ -252,14 +253,15 @@ impl OrtEngine {
             })
     }
 
-    fn build(&self, model: &[u8], tensors: Option<Apart>, options: &LoadOptions) -> Result<OrtSession> {
+    fn build(&self, model: &[u8], tensors: &Tensors, options: &LoadOptions) -> Result<OrtSession> {
         // The runtime enters our domain into a map of the process when a session starts: it asks whether it is there, and then adds it, so
         // that two sessions at a time may both add it, which it refuses.
         static STARTING: Mutex<()> = Mutex::new(());
         let one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut builder = self.configure(options)?;
-        if let Some(Apart { name, bytes }) = tensors {
-            builder = builder.with_external_initializer_file_in_memory(name, bytes).map_err(plain)?;
+        for (name, tensor) in tensors {
+            let value = convert::into_ort(&Allocator::default(), tensor)?.into_dyn();
+            builder = builder.with_external_initializer(name, value).map_err(plain)?;
         }
         let session = builder.commit_from_memory(model)?;
         drop(one_at_a_time);
