@@ -15,7 +15,6 @@ use lsqc_passes::ir::Model;
 use lsqc_passes::onnx::{self, ExternalData, OwnOps, Warning, WriteOptions};
 use lsqc_passes::text;
 
-use crate::data::FileDigest;
 use crate::failure::{Classify, Failure};
 use crate::output::Staged;
 
@@ -80,7 +79,7 @@ fn parse(path: &Path, bytes: Bytes) -> Result<ModelFile> {
 ///
 /// # Errors
 /// If the folder or disk refuses (usage), or an op is left that only lsqc knows.
-pub fn stage(staged: &mut Staged, path: &Path, model: &Model, own_ops: OwnOps) -> Result<Vec<FileDigest>> {
+pub fn stage(staged: &mut Staged, path: &Path, model: &Model, own_ops: OwnOps) -> Result<Vec<(PathBuf, Bytes)>> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
     let options = WriteOptions {
         own_ops,
@@ -90,14 +89,14 @@ pub fn stage(staged: &mut Staged, path: &Path, model: &Model, own_ops: OwnOps) -
     stage_with(staged, path, model, &options)
 }
 
-fn stage_with(staged: &mut Staged, path: &Path, model: &Model, options: &WriteOptions) -> Result<Vec<FileDigest>> {
+fn stage_with(staged: &mut Staged, path: &Path, model: &Model, options: &WriteOptions) -> Result<Vec<(PathBuf, Bytes)>> {
     let written = onnx::write(model, options).with_context(|| format!("cannot write {}", path.display()))?;
-    let mut files = vec![FileDigest::of(path, &written.model)];
+    let mut files = vec![(path.to_owned(), written.model.clone())];
     // The tensors first: once the model is there, so are they.
     if let Some(external) = &written.external {
         let (beside, content) = (path.with_file_name(&external.name), external.content());
         staged.file(&beside, &content)?;
-        files.push(FileDigest::of(&beside, &content));
+        files.push((beside, content.into()));
     }
     staged.file(path, &written.model)?;
     Ok(files)
@@ -223,7 +222,7 @@ mod tests {
         let mut staged = Staged::new();
         let files = stage(&mut staged, &path, &model(), OwnOps::Refuse).unwrap();
         staged.commit().unwrap();
-        assert_eq!(files, [FileDigest::of(&path, &fs::read(&path).unwrap())]);
+        assert_eq!(files, [(path.clone(), fs::read(&path).unwrap().into())]);
         let again = read(&path).unwrap();
         assert_eq!(
             (constant(&again.model, "w"), again.warnings),

@@ -1,8 +1,10 @@
 //! `lsqc quantize`: the whole chain, from a float model to a proven integer one.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
+use bytes::Bytes;
 use clap::Args;
 use lsqc_passes::analyze::Halves;
 use lsqc_passes::ir::{DType, Model};
@@ -151,13 +153,13 @@ fn check_sample(plan: &Plan, halves: &Halves) -> Result<()> {
 /// Stages every file but the report; gives what they are, and the bytes of the lowered model.
 fn stage_models(plan: &Plan, outcome: &Outcome, step: Option<&StepGraph>, staged: &mut Staged) -> Result<(Vec<Output>, u64)> {
     let mut outputs = Vec::new();
-    let mut add = |role: OutputRole, files: Vec<FileDigest>| {
-        let bytes: u64 = files.iter().map(|file| file.bytes).sum();
-        outputs.extend(files.iter().map(|file| Output {
+    let mut add = |role: OutputRole, files: Vec<(PathBuf, Bytes)>| {
+        let digests = files.iter().map(|(path, bytes)| FileDigest::of(path, bytes));
+        outputs.extend(digests.map(|digest| Output {
             role,
-            file: summary::file(file),
+            file: summary::file(&digest),
         }));
-        bytes
+        files.iter().map(|(_, bytes)| bytes.len() as u64).sum()
     };
     let lowered = signed(plan, outcome, &outcome.lowered)?;
     let files = model_file::stage(staged, &plan.outputs.model, &lowered, OwnOps::Refuse)?;
@@ -171,7 +173,7 @@ fn stage_models(plan: &Plan, outcome: &Outcome, step: Option<&StepGraph>, staged
     }
     if let (Some(wanted), Some(step)) = (&plan.outputs.step, step) {
         for (path, bytes) in tune::emit(step, &wanted.folder, staged)? {
-            add(OutputRole::Step, vec![FileDigest::of(&path, &bytes)]);
+            add(OutputRole::Step, vec![(path, bytes.into())]);
         }
     }
     Ok((outputs, lowered_bytes))

@@ -19,6 +19,7 @@ mod engine_blocks;
 mod engine_parity;
 mod engine_steps;
 mod gradients;
+mod large_models;
 mod layering;
 mod losses;
 mod networks;

@@ -1,7 +1,7 @@
 """What lsqc does not know passes through unharmed: odd models, made here, each around three layers that are quantized.
 
     python tests/python/check_odd.py target/release/lsqc
-    python tests/python/check_odd.py target/release/lsqc --large      with tensors over 2 GB, which takes 12 GB of memory and 5 GB of disk
+    python tests/python/check_odd.py target/release/lsqc --large      with tensors over 2 GB, which takes minutes, 5 GB of disk and more of memory
 
 Ops of other domains, branches and loops that take values from outside, functions in functions, sparse and external tensors, half precision.
 Each is quantized to 8 bits in onnxruntime, two steps of training among it; the file passes the onnx package's checker, gives nearly what the

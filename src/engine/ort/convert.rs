@@ -1,10 +1,11 @@
 //! Tensors between lsqc and ONNX Runtime: copied both ways, since its buffers are its own.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::Bytes;
-use lsqc_passes::ir::{DType, Tensor};
+use half::{bf16, f16};
+use lsqc_passes::ir::{DType, Element, Tensor};
 use ort::memory::Allocator;
-use ort::value::{DynTensor, Shape, TensorElementType};
+use ort::value::{DynTensor, DynValue, PrimitiveTensorElementType, Shape, Tensor as OrtTensor, TensorElementType};
 
 /// Pairs of element types that both sides compute with.
 const TYPES: [(DType, TensorElementType); 13] = [
@@ -94,4 +95,22 @@ pub(super) fn from_ort(value: &DynTensor) -> Result<Tensor> {
         Bytes::copy_from_slice(unsafe { std::slice::from_raw_parts(from, size) })
     };
     Ok(Tensor::from_bytes(dtype, &shape, bytes)?)
+}
+
+/// A copy of `tensor` in memory of our own, which is where the runtime takes initializers from.
+pub(super) fn initializer(tensor: &Tensor) -> Result<DynValue> {
+    fn of<T: Element + PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static>(
+        tensor: &Tensor,
+    ) -> Option<Result<DynValue>> {
+        let values = tensor.values::<T>()?.into_owned();
+        let value = OrtTensor::from_array((tensor.shape().to_vec(), values));
+        Some(value.map(|value| value.into_dyn()).map_err(Into::into))
+    }
+    let made = of::<f32>(tensor).or_else(|| of::<i8>(tensor)).or_else(|| of::<u8>(tensor));
+    let made = made.or_else(|| of::<f16>(tensor)).or_else(|| of::<bf16>(tensor));
+    let made = made
+        .or_else(|| of::<i32>(tensor))
+        .or_else(|| of::<i64>(tensor))
+        .or_else(|| of::<f64>(tensor));
+    made.ok_or_else(|| anyhow!("constants of type {} have no place in a model over 2 GB", tensor.dtype()))?
 }

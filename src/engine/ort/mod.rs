@@ -26,7 +26,6 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use ort::logging::LogLevel;
-use ort::memory::Allocator;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, ValueType};
 
@@ -260,7 +259,7 @@ impl OrtEngine {
         let one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut builder = self.configure(options)?;
         for (name, tensor) in tensors {
-            let value = convert::into_ort(&Allocator::default(), tensor)?.into_dyn();
+            let value = convert::initializer(tensor)?;
             builder = builder.with_external_initializer(name, value).map_err(plain)?;
         }
         let session = builder.commit_from_memory(model)?;
