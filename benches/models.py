@@ -3,6 +3,7 @@
 
     benches/models.py                        all that is missing, 8 and 4 bits
     benches/models.py --models magika nudenet --again
+    benches/models.py --shares               the column of multiply-adds alone
     benches/models.py --render               docs/models.md again; --check: is it in step?
 
 Run it with .venv/bin/python, which tests/run makes. Packages are fetched into target/models, once; models_data.py names them with their
@@ -90,10 +91,30 @@ def _run(case, bits: int, arguments: argparse.Namespace) -> dict:
         entry |= {"mismatches": sum(layer["mismatches"] for layer in proof), "ties": sum(layer["ties"] for layer in proof)}
         warnings = [warning.replace(str(samples), samples.name) for warning in found["warnings"]]
         entry |= {"stays": [[op, reason, count] for (op, reason), count in sorted(stays.items())], "warnings": warnings}
-        shapes = [word for name, shape in case.shapes.items() for word in ("--shape", f"{name}={shape}")]
-        done, text, errors = _called([lsqc, "inspect", model, *shared, *shapes, "--json"])
-        entry["share"] = json.loads(text)["multiply_adds"]["share"] if done == 0 else None
+        entry["share"] = _share(case, bits, model, lsqc)
         return entry | {"snr": _signal_to_noise(onnxruntime, np, model, out, arrays)}
+
+
+def _share(case, bits: int, model: Path, lsqc: Path) -> float | None:
+    """The share of the multiply-adds that layers have which ONNX Runtime computes in integers."""
+    shapes = [word for name, shape in case.shapes.items() for word in ("--shape", f"{name}={shape}")]
+    done, text, _ = _called([lsqc, "inspect", model, "--bits", bits, *case.flags, *shapes, "--json"])
+    found = json.loads(text) if done == 0 else None
+    if not found or not found["multiply_adds"]["total"]:
+        return None
+    counted = [layer["multiply_adds"] for layer in (*found["layers"], *found["products"]) if layer["integers"]]
+    return sum(counted) / found["multiply_adds"]["total"]
+
+
+def shares(arguments: argparse.Namespace, data) -> int:
+    """Asks `lsqc inspect` again for every run that is stored."""
+    names = [case.name for case in data.CASES]
+    for entry in table.entries(names):
+        case = next(case for case in data.CASES if case.name == entry["model"])
+        if not entry["code"] and case.name in arguments.models:
+            model = case.model(arguments.folder / "wheels", arguments.folder / "onnx")
+            table.add(entry | {"share": _share(case, entry["bits"], model, arguments.lsqc.resolve())}, names)
+    return 0
 
 
 def _session(onnxruntime, path: Path):
@@ -158,6 +179,7 @@ def main() -> int:
     parser.add_argument("--steps", default=str(STEPS), metavar="N", help=f"[{STEPS}]")
     parser.add_argument("--threads", default="0", metavar="N", help="of lsqc; 0: one for each core [0]")
     parser.add_argument("--again", action="store_true", help="also what is there")
+    parser.add_argument("--shares", action="store_true", help="only ask again for the share of multiply-adds")
     parser.add_argument("--dry", action="store_true", help="store nothing")
     parser.add_argument("--folder", type=Path, default=ROOT / "target" / "models", metavar="DIR", help="[target/models]")
     parser.add_argument("--lsqc", type=Path, default=ROOT / "target" / "release" / "lsqc", metavar="FILE", help="[target/release/lsqc]")
@@ -169,7 +191,7 @@ def main() -> int:
     if arguments.render:
         table.write(names)
         return 0
-    return study(arguments, data)
+    return shares(arguments, data) if arguments.shares else study(arguments, data)
 
 
 if __name__ == "__main__":

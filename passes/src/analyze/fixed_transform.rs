@@ -18,6 +18,8 @@ const FEWEST_ROWS: usize = 8;
 const BAND: usize = 16;
 /// What a narrow band holds of a row's energy at least: windows without a taper leak a little.
 const HELD: f64 = 0.99;
+/// The energy of a row, in parts of the loudest before it, up to which it is nothing: single precision leaves 10⁻¹³ of a zero.
+const SILENT: f64 = 1e-10;
 /// What the neighbours' sum differs from a multiple of a value at most, in parts of the row's energy: of a sinusoid by nothing, of a narrow
 /// band by (4π/BAND)²/4 and of what it does not hold by 16, of noise by 2.
 const UNPREDICTED: f64 = 0.5;
@@ -36,13 +38,20 @@ pub fn fixed_transform(graph: &Graph, op: &Weighted) -> Option<&'static str> {
         .map(|at| (2.0 * std::f64::consts::PI * at as f64 / rows.length as f64).sin_cos())
         .collect();
     let mut peaks = Vec::new();
-    for row in 0..rows.count {
-        peaks.push(narrow_peak(&rows.row(row), &table)?);
+    let mut loudest: f64 = 0.0;
+    for row in (0..rows.count).map(|row| rows.row(row)) {
+        let energy = energy(&row);
+        loudest = loudest.max(energy);
+        // The sine of frequency 0 is nothing, that of half a turn is what rounding left of it.
+        if energy > SILENT * loudest {
+            peaks.push(narrow_peak(&row, &table)?);
+        }
     }
+    let sounding = peaks.len();
     peaks.sort_unstable();
     peaks.dedup();
-    (peaks.len() * ROWS_TO_A_FREQUENCY >= rows.count)
-        .then_some("a Fourier transform or filter bank, which was computed and not trained")
+    let spread = sounding >= FEWEST_ROWS && peaks.len() * ROWS_TO_A_FREQUENCY >= sounding;
+    spread.then_some("a Fourier transform or filter bank, which was computed and not trained")
 }
 
 /// A weight as rows over one axis, one for each output.
@@ -96,10 +105,14 @@ fn is_symmetric(row: &[f64]) -> bool {
     row.iter().any(|&value| value != 0.0) && (mirrored(1.0) || mirrored(-1.0))
 }
 
+fn energy(row: &[f64]) -> f64 {
+    row.iter().map(|value| value * value).sum()
+}
+
 /// Is each value a multiple of what stands on both sides of it, as in a sinusoid? Takes no time, and most rows are not.
 fn is_predicted(row: &[f64]) -> bool {
     let beside = || row.windows(3).map(|of| (of[1], of[0] + of[2]));
-    let energy: f64 = row.iter().map(|value| value * value).sum();
+    let energy = energy(row);
     let slope = beside().map(|(value, sum)| value * sum).sum::<f64>() / energy;
     let missed: f64 = beside().map(|(value, sum)| (sum - slope * value).powi(2)).sum();
     missed <= UNPREDICTED * energy

@@ -30,7 +30,8 @@ fn fourier(length: usize, window: impl Fn(usize) -> f64) -> Vec<Vec<f32>> {
         (0..length).map(value).collect()
     };
     let cosines = (0..=length / 2).map(|frequency| part(frequency, 0.0));
-    let sines = (1..length / 2).map(|frequency| part(frequency, std::f64::consts::FRAC_PI_2));
+    // That of frequency 0 is nothing, that of half a turn nearly so.
+    let sines = (0..=length / 2).map(|frequency| part(frequency, std::f64::consts::FRAC_PI_2));
     cosines.chain(sines).collect()
 }
 
