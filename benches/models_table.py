@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "models.md"
 RESULTS = ROOT / "benches" / "models.json"
 BEGIN, END = "<!-- models:begin -->", "<!-- models:end -->"
-HEADINGS = ["model", "bits", "result", "learning rate", "layers quantized", "multiply-adds in integers", "levels proven", "mismatches", "signal to noise", "what stays float, and why"]
+HEADINGS = ["model", "bits", "result", "learning rate", "layers quantized", "multiply-adds in integers", "levels proven", "mismatches", "signal to noise", "loads in ONNX Runtime", "what stays float, and why"]
 BITS = (8, 4)
 OUTCOMES = {0: "passed", 4: "refused", 5: "engine", 6: "proof failed"}
 
@@ -61,7 +61,7 @@ def page(names: list[str]) -> str:
 
 def render(found: list[dict], names: list[str]) -> str:
     """A line for each run; below, what was not run yet."""
-    lines = [row(HEADINGS), row(["---", "---:", "---", *["---:"] * 6, "---"])]
+    lines = [row(HEADINGS), row(["---", "---:", "---", *["---:"] * 6, "---", "---"])]
     lines += [row(_cells(entry)) for entry in found]
     versions = sorted({f"lsqc {entry['versions']['lsqc']}, ONNX Runtime {entry['versions']['onnxruntime']}" for entry in found})
     made = f"Run with {'; '.join(versions)}." if versions else "No run is stored yet."
@@ -82,4 +82,5 @@ def _cells(entry: dict) -> list[str]:
     left = sum(count for op, _, count in entry["stays"] if op != "BatchNormalization")
     layers = f"{entry['layers']} of {entry['layers'] + left}"
     rate = "as calibrated" if entry["rate"] is None else f"{entry['rate']:g}"
-    return [name, str(entry["bits"]), outcome, rate, layers, share, f"{entry['levels']:,}", str(entry["mismatches"]), ratio, stays]
+    oldest = f"{entry['requires']} (tried: {entry['loaded']})" if "requires" in entry else "?"
+    return [name, str(entry["bits"]), outcome, rate, layers, share, f"{entry['levels']:,}", str(entry["mismatches"]), ratio, oldest, stays]

@@ -61,9 +61,16 @@ pub fn find(name: &str) -> Option<&'static Pass> {
     ALL.iter().copied().find(|pass| pass.name == name)
 }
 
-/// Lets a network in half precision be one in single precision. Functions are spelled before, because their bodies have no types; types are
-/// inferred before and after, because ops that are not known keep what they have.
-pub static WIDEN: &[&Pass] = &[&INLINE_FUNCTIONS, &INFER_TYPES, &WIDEN_HALVES];
+/// Lets a network in half precision be one in single precision. Types are inferred before, because ops that are not known keep what they have:
+/// of one operator set, and functions are spelled, because their bodies have none.
+pub static WIDEN: &[&Pass] = &[
+    &FREEZE_DEFAULTS,
+    &INLINE_FUNCTIONS,
+    &LIFT_CONSTANTS,
+    &UPGRADE_OPSET,
+    &INFER_TYPES,
+    &WIDEN_HALVES,
+];
 
 /// Brings a float network into plain form. Dimensions are folded before constants, so that the evaluator sees fewer nodes, and again after
 /// them, because constants make more dimensions known.

@@ -37,13 +37,12 @@ fn all_that_is_known_becomes_single() {
     <ir_version: 8, opset_import: ["" : 17]>
     g (float[N,2] x, int64[N] i) => (float[N,2] y, float[N,2] z)
     <float[2,2] w = {1.0, 2.0, 0.3330078, 4.0},
+      float c = {0.099975586},
       float[N,2] t,
-      float c,
       float[N,2] u,
       float[N,2] v>
     {
       t = MatMul (x, w)
-      c = Constant <value = float {0.099975586}> ()
       u = Add (t, c)
       z = Cast <to = 1> (u)
       v = Cast <to = 1> (z)
@@ -54,6 +53,17 @@ fn all_that_is_known_becomes_single() {
     assert_eq!(halves.inputs, [("x".to_owned(), DType::F16)]);
     assert_eq!(halves.outputs, [("y".to_owned(), DType::F16)]);
     assert_eq!(halves.stored, Some(DType::F16));
+}
+
+#[test]
+fn an_old_operator_set_is_upgraded_first() {
+    let text = "<ir_version: 7, opset_import: [\"\" : 11]>
+        g (float16[N,2,1] x) => (float16[N,2] y) { s = Squeeze <axes = [2]> (x)  y = Softmax <axis = 1> (s) }";
+    let mut cx = PassCx::new(&NoEvaluator);
+    let model = run_in(WIDEN, &mut cx, text).unwrap();
+    assert_eq!(model.opset(), 13);
+    let ty = |name: &str| model.graph[model.graph.find(name).unwrap()].ty.clone().unwrap().to_string();
+    assert_eq!([ty("s"), ty("y")], ["float[N,2]", "float[N,2]"]);
 }
 
 #[test]
