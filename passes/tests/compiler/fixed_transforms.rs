@@ -1,7 +1,14 @@
 //! Which weights are known to be computed and not trained.
 
-use lsqc_passes::analyze::{fixed_transform, weighted};
+use std::sync::Arc;
+
+use crate::common::{nodes, notes, run_in};
+use lsqc_passes::analyze::{INFER_TYPES, fixed_transform, weighted};
+use lsqc_passes::pass::{NoEvaluator, PassCx};
+use lsqc_passes::quantize::{PLACE_QUANTIZERS, QuantizePlan, WeightOnlyPlan};
+use lsqc_passes::target::Tail;
 use lsqc_passes::text;
+use lsqc_passes::train::CHOOSE_PARAMETERS;
 
 /// What a convolution of one input channel with these rows is taken for.
 fn of_rows(rows: &[Vec<f32>]) -> Option<&'static str> {
@@ -76,4 +83,53 @@ fn a_designed_filter_is_known_by_its_symmetry() {
     let filter: Vec<f32> = (0..64).map(|at| hann(63, at) as f32).collect();
     let mirrored: Vec<f32> = (0..64).map(|at| filter[at.min(63 - at)]).collect();
     assert!(of_rows(&[mirrored]).unwrap().contains("symmetric"));
+}
+
+/// A matrix that is a Fourier transform, and one that is not.
+fn products() -> String {
+    let rows = fourier(64, |_| 1.0);
+    let values: Vec<String> = (0..64)
+        .flat_map(|at| rows.iter().map(move |row| row[at].to_string()))
+        .collect();
+    let count = rows.len();
+    format!(
+        "g (float[N,64] x) => (float[N,3] y)
+        <float[64,{count}] bank = {{{}}}, float[{count},3] w = normal(seed = 1)>
+        {{ [spectrum] s = MatMul (x, bank)  [layer] y = MatMul (s, w) }}",
+        values.join(", ")
+    )
+}
+
+#[test]
+fn they_are_not_trained() {
+    let model = run_in(
+        &[&INFER_TYPES, &CHOOSE_PARAMETERS],
+        &mut PassCx::new(&NoEvaluator),
+        &products(),
+    )
+    .unwrap();
+    let graph = &model.graph;
+    let trained: Vec<&str> = graph.inputs().iter().map(|&input| graph[input].name()).collect();
+    assert_eq!(trained, ["x", "w"]);
+}
+
+#[test]
+fn their_weights_alone_are_not_quantized_either() {
+    let mut cx = PassCx::new(&NoEvaluator);
+    cx.set(QuantizePlan {
+        weight_only: Some(WeightOnlyPlan {
+            bits: 4,
+            block: 32,
+            tail: Tail::Short,
+            rule: Arc::new(|_| None),
+        }),
+        ..QuantizePlan::default()
+    });
+    let model = run_in(&[&INFER_TYPES, &PLACE_QUANTIZERS], &mut cx, &products()).unwrap();
+    assert!(nodes(&model).contains("s = MatMul (x, bank)"), "{}", nodes(&model));
+    assert!(
+        notes(&cx).starts_with("spectrum (MatMul): stays in floats: its weight is a Fourier transform"),
+        "{}",
+        notes(&cx)
+    );
 }
