@@ -97,7 +97,8 @@ fn widen(float: &mut Model, compiler: &mut Compiler) -> Result<Halves> {
 
 /// What the user should know of that.
 fn widened(halves: &Halves) -> Option<String> {
-    let dtype = halves.stored.or_else(|| halves.inputs.first().map(|(_, dtype)| *dtype))?;
+    let mut border = halves.inputs.iter().chain(&halves.outputs);
+    let dtype = halves.stored.or_else(|| border.next().map(|(_, dtype)| *dtype))?;
     Some(format!(
         "the model computes in {dtype}: it is calibrated, trained and measured in float, and so does the file, whose inputs and outputs keep \
          their types"

@@ -1,9 +1,9 @@
 //! Weighted ops whose weight nobody trained: the Fourier transforms and filter banks that audio networks begin with.
 //!
 //! A row is what one output sums up: the taps of a convolution over one axis, the column of a matrix. In a bank each row is a windowed
-//! sinusoid, so its spectrum lies in a narrow band, and the rows stand at frequencies of their own. Trained rows have broad spectra: of
-//! those in published networks the narrowest bands hold half of the energy or two thirds, where a bank's hold all but a millionth. A single
-//! filter that takes samples out, too, is known by its symmetry, which training does not leave to a bit.
+//! sinusoid, so its spectrum lies in a narrow band, and the rows stand at frequencies of their own. What was trained leaks out of its band, also
+//! where it began as such a bank. A single filter that takes samples out, too, is known by its symmetry, which training does not leave to a
+//! bit.
 
 use super::Weighted;
 use crate::ir::{Graph, Tensor};

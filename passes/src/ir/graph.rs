@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::{Index, IndexMut};
 
 use super::attributes::{Attribute, Literal, Remainder};
+use super::dtype::DType;
 use super::node::{Node, NodeId, Op, Origin};
 use super::tensor::Tensor;
 use super::types::TensorType;
@@ -272,6 +273,18 @@ impl Graph {
     pub fn insert(&mut self, op: Op, inputs: &[ValueId], attributes: Vec<Attribute>, base: &str) -> ValueId {
         let inputs: Vec<Option<ValueId>> = inputs.iter().copied().map(Some).collect();
         self.insert_many(op, &inputs, attributes, &[base])[0]
+    }
+
+    /// Adds a Cast of `value`, under a name like `base`, and gives the result, whose type is that of `value` but for its elements.
+    pub fn insert_cast(&mut self, value: ValueId, to: DType, base: &str) -> ValueId {
+        let cast = self.insert(
+            Op::onnx("Cast"),
+            &[value],
+            vec![Attribute::new("to", i64::from(to.code()))],
+            base,
+        );
+        self[cast].ty = self[value].ty.clone().map(|ty| TensorType { dtype: to, ..ty });
+        cast
     }
 
     /// Adds a node with a result for each of `bases`, under names like them, and gives the results.

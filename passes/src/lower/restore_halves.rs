@@ -5,7 +5,7 @@
 //! quantizer takes is stored as it was and cast, which runtimes do when they load the file.
 
 use crate::analyze::Halves;
-use crate::ir::{Attribute, DType, Graph, Model, Op, Tensor, TensorType, ValueId};
+use crate::ir::{DType, Graph, Model, Tensor, ValueId};
 use crate::pass::{Changed, Pass, PassCx, PassError};
 
 /// The pass.
@@ -61,10 +61,7 @@ fn run(model: &mut Model, cx: &mut PassCx) -> Result<Changed, PassError> {
 
 fn cast(graph: &mut Graph, value: ValueId, to: DType) -> ValueId {
     let base = format!("{}/cast", graph[value].name());
-    let attributes = vec![Attribute::new("to", i64::from(to.code()))];
-    let cast = graph.insert(Op::onnx("Cast"), &[value], attributes, &base);
-    graph[cast].ty = graph[value].ty.clone().map(|ty| TensorType { dtype: to, ..ty });
-    cast
+    graph.insert_cast(value, to, &base)
 }
 
 /// Lets an input or constant be of type `dtype`, and all that take it take a Cast of it.

@@ -106,7 +106,6 @@ fn keep_single(graph: &mut Graph, id: NodeId) -> Result<(), &'static str> {
         return Err("has a subgraph, which cannot stay in single precision alone");
     }
     let is_wide = |graph: &Graph, value: ValueId| graph[value].ty.as_ref().is_some_and(|ty| ty.dtype == DType::F64);
-    let cast = |to: DType| vec![Attribute::new("to", i64::from(to.code()))];
     let mut inputs = Vec::with_capacity(node.inputs().len());
     for &operand in node.inputs() {
         inputs.push(operand.map(|operand| {
@@ -123,14 +122,7 @@ fn keep_single(graph: &mut Graph, id: NodeId) -> Result<(), &'static str> {
                         .unwrap_or_default();
                     graph.add_constant(&base, Tensor::new(&shape, values))
                 }
-                None => {
-                    let single = graph.insert(Op::onnx("Cast"), &[operand], cast(DType::F32), &base);
-                    graph[single].ty = graph[operand]
-                        .ty
-                        .clone()
-                        .map(|ty| crate::ir::TensorType { dtype: DType::F32, ..ty });
-                    single
-                }
+                None => graph.insert_cast(operand, DType::F32, &base),
             }
         }));
     }
@@ -156,8 +148,7 @@ fn keep_single(graph: &mut Graph, id: NodeId) -> Result<(), &'static str> {
             continue;
         }
         graph[single].ty = ty.clone().map(|ty| crate::ir::TensorType { dtype: DType::F32, ..ty });
-        let back = graph.insert(Op::onnx("Cast"), &[single], cast(DType::F64), &format!("{base}/double"));
-        graph[back].ty = ty;
+        let back = graph.insert_cast(single, DType::F64, &format!("{base}/double"));
         graph.replace(wide, back);
     }
     graph.remove_node(id);

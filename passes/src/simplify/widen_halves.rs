@@ -5,7 +5,7 @@
 //! An op that lsqc does not know keeps its types, between Casts.
 
 use crate::analyze::{Halves, half_of, is_half};
-use crate::ir::{Attr, Attribute, DType, Graph, Model, NodeId, Op, Tensor, TensorType, ValueId};
+use crate::ir::{Attr, Attribute, DType, Graph, Model, NodeId, Tensor, ValueId};
 use crate::ops;
 use crate::pass::{Changed, Pass, PassCx, PassError};
 
@@ -110,15 +110,14 @@ fn keep(graph: &mut Graph, border: &Border) {
     } = border;
     let (to, word) = if is_result { (DType::F32, "single") } else { (dtype, "half") };
     let base = format!("{}/{word}", graph[value].name());
-    let ty = graph[value].ty.clone();
-    let attributes = vec![Attribute::new("to", i64::from(to.code()))];
-    let cast = graph.insert(Op::onnx("Cast"), &[value], attributes, &base);
-    graph[cast].ty = ty.clone().map(|ty| TensorType { dtype: to, ..ty });
+    let cast = graph.insert_cast(value, to, &base);
     if !is_result {
         graph.set_input(node, index, Some(cast));
         return;
     }
-    graph[value].ty = ty.map(|ty| TensorType { dtype, ..ty });
+    if let Some(ty) = &mut graph[value].ty {
+        ty.dtype = dtype;
+    }
     graph.replace(value, cast);
     if let Some(maker) = graph[cast].producer() {
         graph.set_input(maker, 0, Some(value));
